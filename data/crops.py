@@ -1,0 +1,80 @@
+"""Square crops of a photo: around the annotated box, around the head, or of the whole picture."""
+
+from typing import NamedTuple
+
+from PIL import Image
+
+CROPS = ("portrait", "box", "whole")
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels; right and bottom are outside it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> float:
+        return max(self.width, 0) * max(self.height, 0)
+
+    @property
+    def aspect(self) -> float:
+        """Longer side over shorter side."""
+        return max(self.width, self.height) / min(self.width, self.height)
+
+
+def clip(box: Box, size: tuple[int, int]) -> Box | None:
+    """The part of `box` inside a picture of `size` (width, height); None if there is none."""
+    left, top = max(box.left, 0), max(box.top, 0)
+    right, bottom = min(box.right, size[0]), min(box.bottom, size[1])
+    return Box(left, top, right, bottom) if right - left >= 1 and bottom - top >= 1 else None
+
+
+def orient(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Where `box` lies once a picture of stored `size` is turned as EXIF `orientation` says."""
+    width, height = size
+    left, top, right, bottom = box
+    if orientation in (2, 3, 7, 8):  # mirrored left to right before any transposition
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    if orientation >= 5:
+        left, top, right, bottom = top, left, bottom, right
+    return Box(left, top, right, bottom)
+
+
+def square(centre: tuple[float, float], side: float, size: tuple[int, int]) -> Box:
+    """A square of whole pixels inside a picture of `size`.
+
+    It moves when it would stick out, and shrinks to the short side when it cannot fit.
+    """
+    pixels = max(1, min(round(side), *size))
+    left = min(max(round(centre[0] - pixels / 2), 0), size[0] - pixels)
+    top = min(max(round(centre[1] - pixels / 2), 0), size[1] - pixels)
+    return Box(left, top, left + pixels, top + pixels)
+
+
+def square_around(box: Box, margin: float, size: tuple[int, int]) -> Box:
+    """A square on the middle of `box`, `margin` times its longer side."""
+    centre = ((box.left + box.right) / 2, (box.top + box.bottom) / 2)
+    return square(centre, margin * max(box.width, box.height), size)
+
+
+def centre_square(size: tuple[int, int]) -> Box:
+    """The largest square in the middle of a picture."""
+    return square((size[0] / 2, size[1] / 2), min(size), size)
+
+
+def cut(image: Image.Image, box: Box, resolution: int) -> Image.Image:
+    """The part of `image` in `box`, resized with an antialiased filter to a square."""
+    return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=(*box,))

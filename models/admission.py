@@ -1,0 +1,85 @@
+"""Fills in a request's defaults from its model and refuses what the model cannot serve."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from models.catalog import Catalog, CatalogEntry
+from models.errors import InvalidModel, InvalidRequest, ModelNotFound
+from models.requests import GenerationRequest, Limits, ResolvedRequest
+from models.schedulers import check_scheduler
+
+T = TypeVar("T")
+
+MAX_SEED = 2**32 - 1
+MAX_GUIDANCE_SCALE = 30.0
+STABLE_DIFFUSION_MULTIPLE = 64
+"""Stable Diffusion v1 and v2: factor 8 of the VAE times three halvings in the U-Net."""
+
+
+def resolve(request: GenerationRequest, catalog: Catalog, limits: Limits) -> ResolvedRequest:
+    """`request` with its model's defaults; reads the model's configs, never its weights.
+
+    Raises ModelNotFound, or InvalidRequest with the field and the value.
+    """
+    entry = catalog.get(request.model)
+    manifest = entry.manifest
+    resolved = ResolvedRequest(
+        prompt=request.prompt,
+        seeds=request.seeds,
+        model=request.model,
+        negative_prompt=request.negative_prompt,
+        client=request.client,
+        steps=_either(request.steps, manifest.default_steps),
+        guidance_scale=_either(request.guidance_scale, manifest.default_guidance_scale),
+        scheduler=_either(request.scheduler, manifest.default_scheduler),
+        width=_either(request.width, manifest.resolution),
+        height=_either(request.height, manifest.resolution),
+    )
+    _check(resolved, size_multiple(entry, catalog), limits)
+    return resolved
+
+
+def _either(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def size_multiple(entry: CatalogEntry, catalog: Catalog) -> int:
+    """The pixels that width and height must be a multiple of: VAE factor times U-Net factor."""
+    folder = entry.folder
+    if entry.manifest.kind == "adapter":
+        try:
+            folder = catalog.get(entry.manifest.base or "").folder
+        except ModelNotFound:
+            return STABLE_DIFFUSION_MULTIPLE
+    return _factor(folder / "vae") * _factor(folder / "unet")
+
+
+def _factor(component: Path) -> int:
+    """How often a component's blocks halve height and width, as a power of two."""
+    try:
+        config: dict[str, Any] = json.loads((component / "config.json").read_bytes())
+        return int(2 ** (len(config["block_out_channels"]) - 1))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        label = f"{component.parent.name}/{component.name}/config.json"
+        raise InvalidModel(f"{label}: no block_out_channels can be read") from error
+
+
+def _check(request: ResolvedRequest, multiple: int, limits: Limits) -> None:
+    for field, side in (("width", request.width), ("height", request.height)):
+        _check_range(field, side, multiple, limits.max_side)
+        if side % multiple:
+            raise InvalidRequest(
+                f"{field} {side}: the model {request.model!r} draws multiples of {multiple} only"
+            )
+    _check_range("steps", request.steps, 1, limits.max_steps)
+    _check_range("guidance_scale", request.guidance_scale, 0, MAX_GUIDANCE_SCALE)
+    _check_range("n", len(request.seeds), 1, limits.max_images)
+    for seed in request.seeds:
+        _check_range("seed", seed, 0, MAX_SEED)
+    check_scheduler(request.scheduler, request.steps)
+
+
+def _check_range(field: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:  # also refuses a NaN
+        raise InvalidRequest(f"{field} {value}: must be from {least} to {most}")

@@ -1,0 +1,33 @@
+"""What an operator may set, each by an environment variable that starts with DOGBOOTH_."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from api.schemas import MAX_IMAGES, MAX_SIDE, MAX_STEPS
+
+
+class Settings(BaseSettings):
+    """The service's settings; `Settings()` reads the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="DOGBOOTH_")
+
+    home: Path = Path("artifacts")
+    """Where published models and made pictures lie."""
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the engine; torch's own choice where unset."""
+    default_model: str | None = None
+    """What /generate uses when a request names no model."""
+    max_resident: int = Field(default=2, ge=1)
+    """Models kept in memory."""
+    queue_limit: int = Field(default=16, ge=1)
+    """Requests that may wait; one more is answered 429."""
+    request_timeout: float = Field(default=600.0, gt=0)
+    """Seconds a request may take, its wait in the queue included."""
+    max_side: int = Field(default=1024, ge=16, le=MAX_SIDE)
+    max_steps: int = Field(default=MAX_STEPS, ge=1, le=MAX_STEPS)
+    max_images: int = Field(default=8, ge=1, le=MAX_IMAGES)

@@ -1,0 +1,68 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.main import app
+from models.schedulers import SCHEDULERS
+
+SCHEMA: dict[str, Any] = app.openapi()
+COLLECTION = Path(__file__).parents[2] / "docs" / "postman" / "dogbooth.postman_collection.json"
+FIELDS = [
+    (name, field, schema)
+    for name, component in SCHEMA["components"]["schemas"].items()
+    for field, schema in component["properties"].items()
+]
+OPERATIONS = [
+    (path, method, operation)
+    for path, item in SCHEMA["paths"].items()
+    for method, operation in item.items()
+]
+
+
+@pytest.mark.parametrize(("name", "field", "schema"), FIELDS, ids=lambda value: str(value)[:30])
+def test_every_field_is_described_by_words_and_example(
+    name: str, field: str, schema: dict[str, Any]
+) -> None:
+    assert schema.get("description"), f"{name}.{field}"
+    nested = "$ref" in schema or "$ref" in schema.get("items", {})
+    assert nested or schema.get("examples"), f"{name}.{field}"
+
+
+def test_every_number_asked_for_has_bounds() -> None:
+    for field, schema in SCHEMA["components"]["schemas"]["GenerateRequest"]["properties"].items():
+        for variant in schema.get("anyOf", [schema]):
+            if variant.get("type") in ("integer", "number"):
+                assert {"minimum", "maximum"} <= set(variant), field
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "operation"), OPERATIONS, ids=lambda value: str(value)[:30]
+)
+def test_every_error_is_documented_in_the_one_shape(
+    path: str, method: str, operation: dict[str, Any]
+) -> None:
+    assert operation["summary"]
+    assert operation["description"]
+    for status, answer in operation["responses"].items():
+        if int(status) >= 400:
+            schema = answer["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, f"{path} {status}"
+
+
+def test_generate_documents_pictures_and_every_scheduler() -> None:
+    content = SCHEMA["paths"]["/generate"]["post"]["responses"]["200"]["content"]
+    assert list(content) == ["application/json", "image/png", "image/jpeg", "image/webp"]
+    scheduler = SCHEMA["components"]["schemas"]["GenerateRequest"]["properties"]["scheduler"]
+    assert scheduler["enum"] == [*SCHEDULERS, None]
+
+
+def test_the_postman_collection_asks_every_path() -> None:
+    asked = {
+        (item["request"]["method"].lower(), "/" + "/".join(item["request"]["url"]["path"]))
+        for item in json.loads(COLLECTION.read_text())["item"]
+    }
+    documented = {(method, re.sub(r"{(\w+)}", r"{{\1}}", path)) for path, method, _ in OPERATIONS}
+    assert documented <= asked

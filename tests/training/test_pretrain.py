@@ -1,0 +1,99 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from diffusers import StableDiffusionPipeline
+
+from models.catalog import Catalog
+from tests.training.test_autoencoder import save_and_stop
+from training.autoencoder import AutoencoderConfig
+from training.base_unet import StageConfig, UNetConfig, stage_rates
+from training.config import ConfigError, build, read_toml
+from training.pretrain import PretrainConfig, load_photos, pretrain, recipe_path
+from training.text import TextConfig
+
+
+@pytest.fixture
+def recipe(two_breeds: Path, tmp_path: Path) -> PretrainConfig:
+    return PretrainConfig(
+        name="tiny-base",
+        dataset=two_breeds,
+        work=tmp_path / "work",
+        resolution=64,
+        held_out=0.2,
+        crops_per_photo=1,
+        autoencoder=AutoencoderConfig(
+            channels=(8, 8, 8, 8), latent_channels=4, crop=32, batch_size=2, steps=2
+        ),
+        text=TextConfig(vocabulary=600, window=16, width=32, layers=1, heads=2),
+        unet=UNetConfig(
+            channels=(32, 32),
+            stages=(StageConfig(32, 2), StageConfig(64, 2)),
+            batch_size=4,
+            checkpoint_every=2,
+        ),
+    )
+
+
+def test_a_recipe_ends_as_a_base_that_plain_diffusers_loads(
+    recipe: PretrainConfig, tmp_path: Path
+) -> None:
+    folder = pretrain(recipe, Catalog([tmp_path / "models"]))
+    assert folder is not None
+    manifest = Catalog([tmp_path / "models"]).get("tiny-base").manifest
+    assert manifest.breeds == ["beagle", "pug"]
+    assert manifest.training["config"]["unet"]["stages"][1]["resolution"] == 64
+    assert manifest.training["data_fingerprint"] == load_photos(recipe).fingerprint
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("un perro beagle", num_inference_steps=2).images[0]
+    assert picture.size == (64, 64)
+    assert {path.suffix for path in folder.rglob("*.*")} <= {".json", ".safetensors", ".txt"}
+
+
+def test_a_killed_u_net_goes_on_as_if_never_stopped(
+    recipe: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pretrain(recipe, Catalog([tmp_path / "whole"]))
+    stopped = replace(recipe, work=tmp_path / "again")
+    with monkeypatch.context() as patch:
+        patch.setattr("training.base_unet.save_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(stopped, Catalog([tmp_path / "resumed"]))
+    assert Catalog([tmp_path / "resumed"]).entries() == []
+    resumed = pretrain(stopped, Catalog([tmp_path / "resumed"]))
+    weights = Path("unet") / "diffusion_pytorch_model.safetensors"
+    assert whole is not None
+    assert resumed is not None
+    assert (whole / weights).read_bytes() == (resumed / weights).read_bytes()
+
+
+def test_all_crops_of_a_photo_are_on_one_side(recipe: PretrainConfig) -> None:
+    photos = load_photos(recipe)
+    assert len(photos.training) + len(photos.held_out) == len(photos.pictures) == 12
+    assert len(photos.held_out) == 2
+    assert not set(photos.training.tolist()) & set(photos.held_out.tolist())
+
+
+def test_each_stage_warms_up_and_falls_to_its_final_rate() -> None:
+    rate = stage_rates((StageConfig(64, 400, 1e-3, 0.5), StageConfig(128, 400, 4e-4, 0.0)))
+    assert rate(0) == pytest.approx(1e-5)
+    assert rate(399) == pytest.approx(5e-4, rel=0.01)
+    assert rate(400) == pytest.approx(4e-6)
+    assert rate(600) == pytest.approx(2e-4)
+    assert rate(799) == pytest.approx(0, abs=1e-7)
+
+
+def test_the_shipped_recipe_is_a_valid_one() -> None:
+    assert build(PretrainConfig, read_toml(recipe_path())).name == "dogbooth-base"
+
+
+def test_a_missing_dataset_is_one_clear_line(recipe: PretrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="python -m data prepare"):
+        pretrain(replace(recipe, dataset=tmp_path / "none"), Catalog([tmp_path]))
+
+
+def test_a_dataset_below_the_resolution_is_refused(recipe: PretrainConfig, tmp_path: Path) -> None:
+    unet = replace(recipe.unet, stages=(StageConfig(128, 1),))
+    with pytest.raises(ConfigError, match="128 px is above the dataset's 72 px"):
+        pretrain(replace(recipe, resolution=128, unet=unet), Catalog([tmp_path]))

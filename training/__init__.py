@@ -1,0 +1,1 @@
+"""DreamBooth fine-tuning and the pretraining of the embedded base."""

@@ -1,0 +1,155 @@
+"""The trainer's commands: `python -m training dreambooth --dataset DIR --name rex`."""
+
+import argparse
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.config import ConfigError, build, read_toml
+
+ALLOCATOR = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+}
+"""glibc gives big tensors back to the system after every step; this keeps them (1.2-1.4x)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it went well, 2 for what the caller can mend, with one line why."""
+    options = parser().parse_args(arguments)
+    home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))
+    from data.errors import DataError
+    from models.errors import ModelsError
+
+    try:
+        folder: Path | None = options.run(options, home)
+    except (ConfigError, ModelsError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    if folder is not None:
+        print(f"published {folder.name} in {folder.parent}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; every field of a command's settings is an option of it."""
+    top = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    learn = commands.add_parser(
+        "dreambooth",
+        help="teach a base some breeds, or one dog, and publish the model",
+        description="Settings come from --config, then from the options.",
+    )
+    learn.add_argument("--config", type=Path, help="a TOML file of settings")
+    learn.add_argument("--photos", type=Path, help="a folder of 3 or more photos of one animal")
+    learn.add_argument("--class", dest="class_word", default="dog", help="what the photos show")
+    from training.dreambooth import DreamBoothConfig
+
+    add_settings(learn, DreamBoothConfig)
+    learn.set_defaults(run=run_dreambooth)
+
+    make = commands.add_parser(
+        "pretrain", help="train a base from scratch: autoencoder, latents, U-Net (hours)"
+    )
+    make.add_argument("--config", type=Path, help="a recipe (default: the shipped base's)")
+    make.add_argument("--dataset", type=Path, help="a folder that `python -m data prepare` wrote")
+    make.add_argument("--work", type=Path, help="checkpoints, curves and samples")
+    make.add_argument("--output", type=Path, help="the catalog folder to publish into")
+    make.add_argument("--until", choices=("autoencoder", "latents", "unet"), default="unet")
+    make.set_defaults(run=run_pretrain)
+    return top
+
+
+def add_settings(command: argparse.ArgumentParser, kind: type) -> None:
+    """Add one option for each field of the dataclass `kind`, with the field's own type."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        option = "--" + field.name.replace("_", "-")
+        hint, several = hints[field.name], False
+        if isinstance(hint, types.UnionType):
+            hint = next(a for a in typing.get_args(hint) if a is not type(None))
+        if typing.get_origin(hint) is tuple:
+            hint, several = typing.get_args(hint)[0], True
+        extra: dict[str, Any] = {"default": None, "dest": field.name}
+        if hint is bool:
+            extra["action"] = argparse.BooleanOptionalAction
+        elif typing.get_origin(hint) is typing.Literal:
+            extra["choices"] = typing.get_args(hint)
+        else:
+            extra |= {"type": hint, "metavar": hint.__name__.upper()}
+            if several:
+                extra["action"] = "append"
+        default = field.default
+        if default not in (dataclasses.MISSING, None, "", ()):
+            extra["help"] = f"default: {default}"
+        command.add_argument(option, **extra)
+
+
+def run_dreambooth(options: argparse.Namespace, home: Path) -> Path | None:
+    """Prepare own photos where --photos names them, then train and publish."""
+    from models.catalog import Catalog, embedded_folder
+    from training.dreambooth import DreamBoothConfig, dreambooth
+
+    values = read_toml(options.config) if options.config else {}
+    fields = [field.name for field in dataclasses.fields(DreamBoothConfig)]
+    given = {name: getattr(options, name) for name in fields}
+    values |= {name: value for name, value in given.items() if value is not None}
+    if options.photos is not None:
+        values["dataset"] = prepare_photos(options, values, home)
+    for key in ("name", "dataset"):
+        if key not in values:
+            raise ConfigError(f"{key}: needed; give --{key} or set it in --config")
+    catalog = Catalog([home / "models", embedded_folder()])
+    return dreambooth(build(DreamBoothConfig, values), catalog, home / "training")
+
+
+def prepare_photos(options: argparse.Namespace, values: dict[str, Any], home: Path) -> Path:
+    """Crop the photos of --photos into a dataset under `home`; return its folder."""
+    from data.prepare import prepare_photos as prepare
+    from data.selection import Settings
+
+    if "name" not in values:
+        raise ConfigError("name: needed with --photos: what to call the animal")
+    resolution = values.get("resolution") or 128
+    output: Path = home / "data" / values["name"]
+    settings = Settings(crops=("portrait", "whole"), resolution=resolution * 9 // 8, min_side=1)
+    prepare(options.photos, output, values["name"], options.class_word, settings, overwrite=True)
+    return output
+
+
+def run_pretrain(options: argparse.Namespace, home: Path) -> Path | None:
+    """Run the stages of a recipe."""
+    from models.catalog import Catalog
+    from training.pretrain import PretrainConfig, pretrain, recipe_path
+
+    values = read_toml(options.config or recipe_path())
+    for key in ("dataset", "work"):
+        if getattr(options, key) is not None:
+            values[key] = getattr(options, key)
+    catalog = Catalog([options.output or home / "models"])
+    return pretrain(build(PretrainConfig, values), catalog, options.until)
+
+
+def keep_memory() -> None:
+    """Start this program again with ALLOCATOR where its process does not have it yet."""
+    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "training", *sys.argv[1:]],
+            os.environ | ALLOCATOR,
+        )
+
+
+if __name__ == "__main__":
+    keep_memory()
+    sys.exit(main())

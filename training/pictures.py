@@ -1,0 +1,50 @@
+"""Prepared datasets as tensors, tensors as pictures, pictures as grids."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def to_pictures(x: Tensor) -> list[Image.Image]:
+    """`[B, 3, H, W]` in [-1, 1] as RGB pictures."""
+    bytes_ = x.float().add(1).mul(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    return [Image.fromarray(picture) for picture in bytes_.cpu().numpy()]
+
+
+def grid(pictures: Sequence[Image.Image], columns: int, gap: int = 2) -> Image.Image:
+    """`pictures` of one size, row by row."""
+    width, height = pictures[0].size
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        sheet.paste(picture, (column * (width + gap), row * (height + gap)))
+    return sheet
+
+
+def pixels(pictures: Sequence[Image.Image]) -> Tensor:
+    """RGB pictures of one size as bytes `[B, 3, H, W]`."""
+    stacked = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+
+
+def random_crops(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """One random `size` x `size` window of each picture `[B, 3, H, W]`, flipped half the time."""
+    count, _, height, width = pictures.shape
+    tops = torch.randint(height - size + 1, (count,), generator=generator).tolist()
+    lefts = torch.randint(width - size + 1, (count,), generator=generator).tolist()
+    flips = torch.rand(count, generator=generator) < 0.5
+    windows = [
+        picture[:, top : top + size, left : left + size]
+        for picture, top, left in zip(pictures, tops, lefts, strict=True)
+    ]
+    crops = torch.stack(windows)
+    return torch.where(flips[:, None, None, None], crops.flip(-1), crops)
+
+
+def normalise(pictures: Tensor) -> Tensor:
+    """Bytes to [-1, 1] in `channels_last` order, as diffusers' autoencoders take them."""
+    return pictures.float().div(127.5).sub(1).to(memory_format=torch.channels_last)

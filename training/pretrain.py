@@ -1,0 +1,258 @@
+"""Pretraining of the embedded base: autoencoder, latents and U-Net, each resumed after a kill."""
+
+import datetime as dt
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from torch import Tensor
+from tqdm import tqdm
+
+from data.breeds import BREEDS, find_breeds
+from models.catalog import Catalog
+from models.manifest import Manifest
+from training.autoencoder import (
+    AutoencoderConfig,
+    encode_means,
+    fold_statistics,
+    train_autoencoder,
+)
+from training.base_unet import LatentSet, UNetConfig, train_unet
+from training.captioning import CaptionTable, base_captions
+from training.checkpoints import load_state, save_pipeline, save_state
+from training.config import ConfigError, plain
+from training.pictures import pixels, random_crops
+from training.text import TextConfig, build_text_encoder, train_tokenizer
+from training.versions import library_versions
+
+STAGES = ("autoencoder", "latents", "unet")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A recipe file: what `python -m training pretrain --config` reads."""
+
+    name: str = "dogbooth-base"
+    description: str = ""
+    dataset: Path = Path("artifacts/data/stanford_dogs")
+    """A folder that `python -m data prepare` wrote."""
+    work: Path = Path("artifacts/pretrain")
+    """Checkpoints, curves and samples."""
+    seed: int = 0
+    resolution: int = 128
+    exclude_breeds: tuple[str, ...] = ()
+    """Breeds of the dataset that this base never sees, so that DreamBooth has some to teach."""
+    held_out: float = 0.05
+    """Share of the photos that nothing is trained on."""
+    crops_per_photo: int = 2
+    """Random crops cached as latents, each also flipped."""
+    default_steps: int = 25
+    default_guidance_scale: float = 4.0
+    class_prompt: str = "a photo of a dog"
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise ConfigError(f"held_out: {self.held_out} is not between 0 and 1")
+        if self.resolution != max(stage.resolution for stage in self.unet.stages):
+            raise ConfigError(f"resolution: {self.resolution} is not the largest of unet.stages")
+
+
+def recipe_path() -> Path:
+    """The recipe that made the shipped weights."""
+    return Path(str(resources.files("training") / "recipes" / "embedded.toml"))
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A prepared dataset in memory, photos parted into training and held out."""
+
+    pictures: Tensor
+    """Bytes `[N, 3, S, S]`."""
+    kinds: list[tuple[str, str, str]]
+    """(breed, breed_es, crop) of each row."""
+    training: Tensor
+    held_out: Tensor
+    """Row numbers; all crops of one photo are on one side."""
+    fingerprint: str
+
+
+def load_photos(config: PretrainConfig) -> Photos:
+    """Read the prepared dataset; raise ConfigError when it is missing or too small."""
+    try:
+        rows = datasets.load_from_disk(str(config.dataset))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"dataset: {str(config.dataset)!r} holds no prepared dataset; "
+            "make one with `python -m data prepare`"
+        ) from None
+    unseen = {breed.name for breed in find_breeds(config.exclude_breeds)}
+    rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed not in unseen])
+    report = json.loads((config.dataset / "report.json").read_text(encoding="utf-8"))
+    pictures = torch.cat(
+        [pixels(rows[start : start + 256]["image"]) for start in range(0, len(rows), 256)]
+    )
+    if pictures.shape[-1] < config.resolution:
+        raise ConfigError(
+            f"resolution: {config.resolution} px is above the dataset's {pictures.shape[-1]} px"
+        )
+    sources = sorted(set(rows["source"]))
+    order = torch.randperm(len(sources), generator=torch.Generator().manual_seed(config.seed))
+    outside = {sources[i] for i in order[: max(1, int(config.held_out * len(sources)))]}
+    is_outside = torch.tensor([source in outside for source in rows["source"]])
+    return Photos(
+        pictures=pictures,
+        kinds=list(zip(rows["breed"], rows["breed_es"], rows["crop"], strict=True)),
+        training=torch.nonzero(~is_outside).flatten(),
+        held_out=torch.nonzero(is_outside).flatten(),
+        fingerprint=report["fingerprint"],
+    )
+
+
+def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> Path | None:
+    """Run the stages up to `until`; publish the base when the last one is through.
+
+    A stage that was finished is not run again: it is read from `config.work`.
+    """
+    photos = load_photos(config)
+    vae = train_autoencoder(
+        photos.pictures[photos.training],
+        centre_crops(photos.pictures[photos.held_out], config.resolution),
+        config.autoencoder,
+        config.seed,
+        config.work,
+    )
+    if until == "autoencoder":
+        return None
+    vae, sets = make_latents(vae, photos, config)
+    if until == "latents":
+        return None
+    texts = [
+        text
+        for breed in BREEDS
+        for crop in ("portrait", "box")
+        for text in base_captions(breed.name, breed.spanish, crop)
+    ]
+    tokenizer = train_tokenizer(texts, config.text)
+    torch.manual_seed(config.seed)
+    text_encoder = build_text_encoder(tokenizer, config.text)
+    captions = CaptionTable(
+        tokenizer, photos.kinds, config.unet.empty_captions, config.unet.generic_captions
+    )
+    pipeline = train_unet(
+        vae, tokenizer, text_encoder, sets, captions, config.unet, config.seed, config.work
+    )
+    return publish_base(pipeline, photos, config, catalog)
+
+
+def centre_crops(pictures: Tensor, size: int) -> Tensor:
+    """The middle `size` x `size` of `[N, 3, S, S]`."""
+    edge = (pictures.shape[-1] - size) // 2
+    return pictures[..., edge : edge + size, edge : edge + size]
+
+
+def make_latents(
+    vae: AutoencoderKL, photos: Photos, config: PretrainConfig
+) -> tuple[AutoencoderKL, dict[int, tuple[LatentSet, LatentSet]]]:
+    """Encode crops and flips of every photo at every stage's resolution, once.
+
+    Folds the latents' statistics into the autoencoder's weights first. Reads and writes
+    `config.work`/latents.pt.
+    """
+    path = config.work / "latents.pt"
+    resolutions = sorted({stage.resolution for stage in config.unet.stages})
+    state = load_state(path)
+    if state is None:
+        generator = torch.Generator().manual_seed(config.seed)
+        sample = photos.training[torch.randint(len(photos.training), (1024,), generator=generator)]
+        crops = random_crops(photos.pictures[sample], config.resolution, generator)
+        fold_statistics(vae, encode_means(vae, crops))
+        state = {"vae": vae.state_dict()}
+        for side, rows in (("training", photos.training), ("held_out", photos.held_out)):
+            for resolution in resolutions:
+                state[f"{side}_{resolution}"] = encode_crops(
+                    vae, photos.pictures, rows, resolution, config, generator
+                )
+            state[f"{side}_rows"] = rows.repeat(2 * config.crops_per_photo)
+        save_state(path, state)
+    vae.load_state_dict(state["vae"])
+    is_box = torch.tensor([crop == "box" for _, _, crop in photos.kinds])
+    share = config.unet.box_share if 0 < is_box.sum() < len(is_box) else 0.5
+    row_weights = torch.where(is_box, share / is_box.sum(), (1 - share) / (~is_box).sum())
+
+    def latent_set(side: str, resolution: int) -> LatentSet:
+        rows = state[f"{side}_rows"]
+        return LatentSet(state[f"{side}_{resolution}"], rows, row_weights[rows])
+
+    return vae, {
+        resolution: (latent_set("training", resolution), latent_set("held_out", resolution))
+        for resolution in resolutions
+    }
+
+
+def encode_crops(
+    vae: AutoencoderKL,
+    pictures: Tensor,
+    rows: Tensor,
+    resolution: int,
+    config: PretrainConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Latents `[2 * crops_per_photo * len(rows), C, h, w]` in fp16: each crop and its mirror."""
+    parts = []
+    for _ in range(config.crops_per_photo):
+        crops = torch.cat(
+            [random_crops(pictures[part], config.resolution, generator) for part in rows.split(256)]
+        )
+        if resolution < config.resolution:
+            crops = torch.cat(
+                [
+                    torch.nn.functional.interpolate(part.float(), size=resolution, mode="area")
+                    .round()
+                    .byte()
+                    for part in crops.split(256)
+                ]
+            )
+        for mirrored in (crops, crops.flip(-1)):
+            chunks = tqdm(mirrored.split(256), desc=f"latents {resolution} px", unit="batch")
+            parts.append(torch.cat([encode_means(vae, chunk) for chunk in chunks]).half())
+    return torch.cat(parts)
+
+
+def publish_base(
+    pipeline: StableDiffusionPipeline, photos: Photos, config: PretrainConfig, catalog: Catalog
+) -> Path:
+    """Write the averaged pipeline as fp16 safetensors into the catalog; return its folder."""
+    manifest = Manifest(
+        name=config.name,
+        kind="base",
+        description=config.description,
+        class_prompt=config.class_prompt,
+        breeds=sorted({breed for breed, _, _ in photos.kinds}),
+        resolution=config.resolution,
+        default_steps=config.default_steps,
+        default_guidance_scale=config.default_guidance_scale,
+        created=dt.datetime.now(dt.UTC),
+        training=training_record(config, photos),
+    )
+    with catalog.publish(manifest, replace=True) as folder:
+        save_pipeline(pipeline, folder)
+    return catalog.get(config.name).folder
+
+
+def training_record(config: PretrainConfig, photos: Photos) -> dict[str, Any]:
+    """Everything that the run was, for the manifest."""
+    return {
+        "command": "pretrain",
+        "config": plain(config),
+        "data_fingerprint": photos.fingerprint,
+        "photos": {"training": len(photos.training), "held_out": len(photos.held_out)},
+        "versions": library_versions(),
+    }

@@ -2,8 +2,8 @@
 
 import datetime as dt
 import json
+import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,7 +159,7 @@ def dreambooth(config: DreamBoothConfig, catalog: Catalog, work: Path) -> Path:
 
     Raises ConfigError or ModelsError for what a user can mend; publishes whole models only.
     """
-    check_name(config, catalog)
+    check_names(config, catalog)
     subjects = read_subjects(config.dataset, config.breeds)
     device = choose_device(config.device)
     precision = choose_precision(config.mixed_precision, device)
@@ -276,15 +276,15 @@ def dreambooth(config: DreamBoothConfig, catalog: Catalog, work: Path) -> Path:
     return catalog.get(config.name).folder
 
 
-def check_name(config: DreamBoothConfig, catalog: Catalog) -> None:
-    """Refuse a bad or taken name before the training and not after it."""
-    import re
-
+def check_names(config: DreamBoothConfig, catalog: Catalog) -> None:
+    """Refuse a bad or taken name, or a base that is none, before the training and not after."""
     if not re.fullmatch(NAME_PATTERN.strip("^$"), config.name):
         raise ConfigError(f"name: {config.name!r} is not lower-case letters, digits, '.', '_', '-'")
-    taken = [entry.manifest.name for entry in catalog.entries()]
-    if config.name in taken and not config.replace:
+    kinds = {entry.manifest.name: entry.manifest.kind for entry in catalog.entries()}
+    if config.name in kinds and not config.replace:
         raise ConfigError(f"name: a model {config.name!r} is published already (see --replace)")
+    if kinds.get(config.base) == "adapter":
+        raise ConfigError(f"base: {config.base!r} is itself an adapter; train on a whole model")
 
 
 def choose_precision(wish: Precision, device: torch.device) -> str:
@@ -404,7 +404,7 @@ def preview(
     """A row of `columns` fixed seeds for each prompt."""
     pictures = []
     for prompt in prompts:
-        with accelerator.autocast() if accelerator.mixed_precision != "no" else nullcontext():
+        with accelerator.autocast():
             pictures += pipeline(
                 [prompt] * columns,
                 height=resolution,

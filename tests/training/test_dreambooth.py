@@ -138,6 +138,7 @@ def test_the_target_is_what_the_base_predicts() -> None:
     [
         ({"name": "Rex!"}, "name: 'Rex!'"),
         ({"name": "rex"}, "'rex' is published already"),
+        ({"base": "rex"}, "base: 'rex' is itself an adapter"),
         ({"dataset": Path("nowhere")}, "dataset: 'nowhere' holds no prepared dataset"),
         ({"resolution": 64}, "the base draws 64 px, the dataset has 36 px"),
         ({"mixed_precision": "fp16"}, "mixed_precision: 'fp16' needs a GPU"),

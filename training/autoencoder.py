@@ -182,7 +182,12 @@ def warm_cosine(steps: int, warmup: int = 50) -> Callable[[int], float]:
 
 @torch.no_grad()
 def report_reconstructions(
-    vae: AutoencoderKL, held_out: Tensor, writer: SummaryWriter, step: int, folder: Path
+    vae: AutoencoderKL,
+    held_out: Tensor,
+    writer: SummaryWriter,
+    step: int,
+    folder: Path,
+    name: str = "autoencoder",
 ) -> None:
     """Write PSNR, latent smoothness and a grid of originals over reconstructions."""
     originals = normalise(held_out)
@@ -195,7 +200,7 @@ def report_reconstructions(
     samples = folder / "samples"
     samples.mkdir(parents=True, exist_ok=True)
     sheet = grid(to_pictures(torch.cat([originals, decoded])), columns=len(held_out))
-    sheet.save(samples / f"autoencoder-{step:06d}.png")
+    sheet.save(samples / f"{name}-{step:06d}.png")
 
 
 def neighbour_correlation(latents: Tensor) -> float:

@@ -40,6 +40,8 @@ class UNetConfig:
     """The `[unet]` table of a recipe."""
 
     channels: tuple[int, ...] = (96, 192, 256)
+    norm_groups: int = 8
+    """Groups of the group norms. Few channels a group lose the mean colours that they subtract."""
     stages: tuple[StageConfig, ...] = (StageConfig(64, 4000), StageConfig(128, 2500))
     batch_size: int = 64
     weight_decay: float = 1e-2
@@ -73,6 +75,7 @@ def build_unet(
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * below),
         up_block_types=(*("CrossAttnUpBlock2D",) * below, "UpBlock2D"),
         layers_per_block=1,
+        norm_num_groups=config.norm_groups,
         cross_attention_dim=text_width,
         attention_head_dim=4,  # in this class the number of heads
     )
@@ -219,7 +222,8 @@ def train_unet(
             writer.add_scalar(
                 f"held_out_{stage.resolution}", held_out_loss(pipeline, held_out, captions), step
             )
-            sample_grid(pipeline, config, stage.resolution, folder / "samples", step)
+            size = latents.shape[-1] * pipeline.vae_scale_factor
+            sample_grid(pipeline, config, size, folder / "samples", step)
             ema.restore(trained)
     writer.close()
     ema.copy_to(trained)

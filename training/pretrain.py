@@ -26,11 +26,10 @@ from training.base_unet import LatentSet, UNetConfig, train_unet
 from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
+from training.growth import GrowthConfig, train_growth
 from training.pictures import pixels, random_crops
 from training.text import TextConfig, build_text_encoder, train_tokenizer
 from training.versions import library_versions
-
-STAGES = ("autoencoder", "latents", "unet")
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,19 @@ class PretrainConfig:
     default_guidance_scale: float = 4.0
     class_prompt: str = "a photo of a dog"
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
     text: TextConfig = field(default_factory=TextConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:
             raise ConfigError(f"held_out: {self.held_out} is not between 0 and 1")
-        if self.resolution != max(stage.resolution for stage in self.unet.stages):
-            raise ConfigError(f"resolution: {self.resolution} is not the largest of unet.stages")
+        drawn = max(stage.resolution for stage in self.unet.stages)
+        if self.resolution != (2 * drawn if self.growth.steps else drawn):
+            raise ConfigError(
+                f"resolution: {self.resolution} is not the largest of unet.stages"
+                f"{', doubled by growth' if self.growth.steps else ''}"
+            )
 
 
 def recipe_path() -> Path:
@@ -133,6 +137,17 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
         return None
     vae, sets = make_latents(vae, photos, config)
     if until == "latents":
+        return None
+    if config.growth.steps:
+        vae = train_growth(
+            vae,
+            photos.pictures[photos.training],
+            centre_crops(photos.pictures[photos.held_out], config.resolution),
+            config.growth,
+            config.seed,
+            config.work,
+        )
+    if until == "growth":
         return None
     texts = [
         text
@@ -242,6 +257,7 @@ def publish_base(
         created=dt.datetime.now(dt.UTC),
         training=training_record(config, photos),
     )
+    pipeline.vae.register_to_config(sample_size=config.resolution)
     with catalog.publish(manifest, replace=True) as folder:
         save_pipeline(pipeline, folder)
     return catalog.get(config.name).folder

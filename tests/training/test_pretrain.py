@@ -9,6 +9,7 @@ from tests.training.test_autoencoder import save_and_stop
 from training.autoencoder import AutoencoderConfig
 from training.base_unet import StageConfig, UNetConfig, stage_rates
 from training.config import ConfigError, build, read_toml
+from training.growth import GrowthConfig
 from training.pretrain import PretrainConfig, load_photos, pretrain, recipe_path
 from training.text import TextConfig
 
@@ -49,6 +50,26 @@ def test_a_recipe_ends_as_a_base_that_plain_diffusers_loads(
     picture = pipeline("un perro beagle", num_inference_steps=2).images[0]
     assert picture.size == (64, 64)
     assert {path.suffix for path in folder.rglob("*.*")} <= {".json", ".safetensors", ".txt"}
+
+
+def test_growth_doubles_the_pictures_of_the_same_latents(
+    recipe: PretrainConfig, tmp_path: Path
+) -> None:
+    unet = replace(recipe.unet, stages=(StageConfig(32, 2),))
+    growth = GrowthConfig(steps=2, crop=32, batch_size=2)
+    folder = pretrain(replace(recipe, unet=unet, growth=growth), Catalog([tmp_path / "models"]))
+    assert folder is not None
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    assert pipeline.vae_scale_factor == 16
+    assert pipeline.unet.config.sample_size == 4
+    assert pipeline.vae.config.sample_size == 64
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a beagle", num_inference_steps=2).images[0].size == (64, 64)
+
+
+def test_a_resolution_that_the_stages_do_not_reach_is_refused(recipe: PretrainConfig) -> None:
+    with pytest.raises(ConfigError, match="resolution: 32 is not the largest of unet.stages"):
+        replace(recipe, resolution=32)
 
 
 def test_a_killed_u_net_goes_on_as_if_never_stopped(

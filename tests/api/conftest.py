@@ -26,6 +26,15 @@ def make_settings(home: Path) -> Settings:
     return Settings(home=home, device="cpu", dtype="fp32", default_model="tiny", max_side=64)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_shipped_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """These tests know every model there is; the shipped ones have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        empty = tmp_path_factory.mktemp("embedded")
+        patch.setattr("api.main.embedded_folder", lambda: empty)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Path:
     home = tmp_path_factory.mktemp("home")

@@ -41,7 +41,7 @@ class UNetConfig:
 
     channels: tuple[int, ...] = (96, 192, 256)
     norm_groups: int = 8
-    """Groups of the group norms. Few channels a group lose the mean colours that they subtract."""
+    """Groups of the group norms; diffusers' own default is 32. Not tested by itself."""
     stages: tuple[StageConfig, ...] = (StageConfig(64, 4000), StageConfig(128, 2500))
     batch_size: int = 64
     weight_decay: float = 1e-2

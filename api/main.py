@@ -9,10 +9,12 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
+from api.body_limit import BodyLimitMiddleware
 from api.errors import add_error_handlers
+from api.generations import Generations
 from api.pictures import PictureStore
 from api.request_id import RequestIdMiddleware
-from api.routes import breeds, generate, health, images, models
+from api.routes import breeds, generate, generations, health, images, models
 from api.service import Service
 from api.settings import Settings
 from models import __version__
@@ -48,24 +50,27 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         running = engine
         if running is None:
             running = await to_thread.run_sync(_start_engine, chosen, catalog)
+        pictures = PictureStore(chosen.home / "images")
+        service = Service(
+            settings=chosen,
+            catalog=catalog,
+            engine=running,
+            pictures=pictures,
+            generations=Generations(running, pictures, chosen.generations_kept),
+            decoding=CapacityLimiter(2),
+        )
         try:
-            yield {
-                "service": Service(
-                    settings=chosen,
-                    catalog=catalog,
-                    engine=running,
-                    pictures=PictureStore(chosen.home / "images"),
-                    waiting=CapacityLimiter(running.describe().queue_limit + 1),
-                )
-            }
+            yield {"service": service}
         finally:
+            await service.generations.close()
             if engine is None:
                 await to_thread.run_sync(running.close)
 
     app = FastAPI(title="dogbooth", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(RequestIdMiddleware)
     add_error_handlers(app)
-    for module in (generate, images, models, breeds, health):
+    for module in (generate, generations, images, models, breeds, health):
         app.include_router(module.router)
     app.add_api_route("/", _to_docs, include_in_schema=False)
     return app
@@ -84,7 +89,9 @@ def _start_engine(settings: Settings, catalog: Catalog) -> Engine:
         device=settings.device,
         dtype=settings.dtype,
         queue_limit=settings.queue_limit,
-        max_resident=settings.max_resident,
+        memory_budget=settings.memory_budget,
+        max_batch=settings.max_batch,
+        preview_decoder=settings.preview_decoder,
         limits=Limits(settings.max_side, settings.max_steps, settings.max_images),
         threads=settings.threads,
     )

@@ -1,4 +1,4 @@
-"""Decides by the Accept header whether a request is answered with JSON or with the picture."""
+"""Reads from a request's headers how it wants to be answered."""
 
 import re
 
@@ -30,6 +30,12 @@ def picture_answer(accept: str, asked: PictureFormat | None, n: int) -> PictureF
     raise HTTPException(
         406, f"Accept {accept[:80]!r}: one of application/json, {', '.join(FORMATS)}"
     )
+
+
+def prefers_async(prefer: str) -> bool:
+    """Whether a Prefer header asks for an answer before the work is done (RFC 7240, 4.1)."""
+    preferences = [part.split(";")[0].strip().lower() for part in prefer.split(",")]
+    return "respond-async" in preferences
 
 
 def _by_preference(accept: str) -> list[str]:

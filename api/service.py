@@ -1,4 +1,4 @@
-"""What the routes share: settings, catalog, engine and pictures, made once at start."""
+"""What the routes share, made once at start."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from api.generations import Generations
 from api.pictures import PictureStore
 from api.settings import Settings
 from models.catalog import Catalog
@@ -20,11 +21,12 @@ class Service:
     catalog: Catalog
     engine: Engine
     pictures: PictureStore
-    waiting: CapacityLimiter
-    """One thread for each request that waits for its pictures."""
+    generations: Generations
+    decoding: CapacityLimiter
+    """How many threads may decode pictures of clients at once."""
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.state.service
     return service
 

@@ -2,11 +2,10 @@
 
 from fastapi import APIRouter
 
-from api.schemas import BreedInfo, BreedList
+from api.breeds import known_breeds
+from api.schemas.catalog import BreedInfo, BreedList
 from api.service import ServiceDependency
 from data.breeds import BREEDS
-from models.catalog import Catalog, CatalogEntry
-from models.errors import ModelsError
 
 router = APIRouter(tags=["breeds"])
 
@@ -29,14 +28,3 @@ def list_breeds(service: ServiceDependency) -> BreedList:
             for breed in BREEDS
         ]
     )
-
-
-def known_breeds(entry: CatalogEntry, catalog: Catalog) -> set[str]:
-    """English names of the breeds that the model or its base was trained on."""
-    breeds = set(entry.manifest.breeds)
-    if entry.manifest.base is None:
-        return breeds
-    try:
-        return breeds | set(catalog.get(entry.manifest.base).manifest.breeds)
-    except ModelsError:  # a base outside the catalog says nothing of its breeds
-        return breeds

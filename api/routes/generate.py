@@ -1,24 +1,21 @@
-"""Makes pictures of dogs."""
+"""Makes pictures of dogs: at once, or in the background."""
 
 import asyncio
-import secrets
-import time
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Body, HTTPException, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Body, Header, Request
+from fastapi.responses import JSONResponse, Response
 
 from api.errors import documented
-from api.negotiation import picture_answer
-from api.routes.breeds import known_breeds
+from api.generation import Generation
+from api.negotiation import picture_answer, prefers_async
+from api.orders import make_order
 from api.routes.images import PICTURE_CONTENT
-from api.schemas import GenerateAnswer, GenerateRequest, Parameters, PictureInfo
+from api.schemas.generate import EXAMPLE_PICTURE, GenerateAnswer, GenerateRequest
+from api.schemas.generations import GenerationState
 from api.service import Service, ServiceDependency
-from data.breeds import breeds_in
-from models.admission import MAX_SEED
-from models.picture import MEDIA_TYPES, PictureFormat, encode, parameters_text
-from models.requests import Finished, GeneratedImage, GenerationRequest, Handle, ResolvedRequest
+from models.picture import MEDIA_TYPES, PictureFormat
 
 router = APIRouter(tags=["pictures"])
 
@@ -39,7 +36,36 @@ EXAMPLES = {
             "n": 2,
         },
     },
+    "variation": {
+        "summary": "From a picture",
+        "value": {"prompt": "a photo of a pug dog", "init_image": EXAMPLE_PICTURE, "strength": 0.6},
+    },
 }
+
+ACCEPTED = {
+    "model": GenerationState,
+    "description": "Taken in; its state, and where to ask for it.",
+    "headers": {
+        "Location": {
+            "description": "The generation's own path, `/generations/{id}`.",
+            "schema": {"type": "string"},
+        }
+    },
+}
+
+RequestBody = Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r'^([!#-\[\]-~]{1,255}|"[!#-\[\]-~]{1,255}")$',
+        description="Makes a retry safe: the same key and the same body from the same client give "
+        "the generation that runs or finished, rather than another one. 1 to 255 visible ASCII "
+        "characters, best a new UUID; quotes around it do not count. It is forgotten with its "
+        "generation, and when that ends without pictures.",
+        examples=["8e03978e-40d5-43dd-bc93-6894a57f9324"],
+    ),
+]
 
 
 @router.post(
@@ -51,118 +77,122 @@ EXAMPLES = {
             "description": "The stored pictures as JSON or, by the Accept header, the picture.",
             "content": PICTURE_CONTENT,
         },
-        **documented(404, 406, 422, 429, 500, 503, 504),
+        202: {**ACCEPTED, "description": "For `Prefer: respond-async`: its state, and its path."},
+        **documented(404, 406, 409, 413, 422, 429, 500, 503, 504),
     },
 )
 async def generate(
-    body: Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)],
+    body: RequestBody,
     request: Request,
     service: ServiceDependency,
+    prefer: Annotated[
+        str,
+        Header(
+            alias="Prefer",
+            description="`respond-async` (RFC 7240): answer 202 at once, as `POST /generations`.",
+            examples=["respond-async"],
+        ),
+    ] = "",
+    idempotency_key: IdempotencyKey = None,
 ) -> GenerateAnswer | Response:
     """Draws what the prompt says, in English or Spanish.
 
     Answers JSON with a link to each picture, or the picture itself for `Accept: image/png`
     (`image/jpeg`, `image/webp`). The picture carries its parameters inside. The same seed and
-    the same request give the same bytes. A client that hangs up cancels its request.
+    the same request give the same picture (the same bytes while the service has no other work: in
+    company of other requests rounding may differ). A client that hangs up cancels its request,
+    unless another one waits for the same generation.
     """
-    started = time.perf_counter()
     wanted = picture_answer(request.headers.get("accept", "*/*"), body.format, body.n)
     picture_format = wanted or body.format or "png"
+    if prefers_async(prefer):
+        generation = await _start(body, picture_format, request, service, idempotency_key, True)
+        accepted = await _accepted(generation, service)
+        accepted.headers["Preference-Applied"] = "respond-async"
+        return accepted
+    generation = await _start(body, picture_format, request, service, idempotency_key, False)
+    answer = await _wait(generation, request, service)
+    if wanted is None:
+        return answer
+    [info] = answer.images
+    found = service.pictures.find(info.id)
+    assert found is not None
+    headers = {
+        "X-Image-Id": info.id,
+        "X-Seed": str(info.seed),
+        "Content-Disposition": f'inline; filename="{info.id}.{info.format}"',
+    }
+    data = await to_thread.run_sync(found[0].read_bytes)
+    return Response(data, media_type=MEDIA_TYPES[wanted], headers=headers)
+
+
+@router.post(
+    "/generations",
+    summary="Make pictures in the background",
+    status_code=202,
+    response_model=GenerationState,
+    responses={202: ACCEPTED, **documented(404, 413, 422, 429, 500, 503)},
+)
+async def start_generation(
+    body: RequestBody,
+    request: Request,
+    service: ServiceDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Takes what `POST /generate` takes and answers 202 as soon as it is queued.
+
+    Ask `GET /generations/{id}` how it stands, or listen to `GET /generations/{id}/events`. It goes
+    on when the client leaves, and its pictures are stored. The service knows it until a bounded
+    number of later ones have ended, in memory: after a restart it is unknown.
+    """
+    picture_format = body.format or "png"
+    generation = await _start(body, picture_format, request, service, idempotency_key, True)
+    return await _accepted(generation, service)
+
+
+async def _start(
+    body: GenerateRequest,
+    picture_format: PictureFormat,
+    request: Request,
+    service: Service,
+    idempotency_key: str | None,
+    asynchronous: bool,
+) -> Generation:
     client = request.client.host if request.client else ""
-
-    handle = await to_thread.run_sync(_submit, body, client, service)
-    finished = await _wait(handle, request, service)
-    pictures = await to_thread.run_sync(_store_all, finished, picture_format, service)
-
-    if wanted is not None:
-        data, info = pictures[0]
-        headers = {
-            "X-Image-Id": info.id,
-            "X-Seed": str(info.seed),
-            "Content-Disposition": f'inline; filename="{info.id}.{info.format}"',
-        }
-        return Response(data, media_type=MEDIA_TYPES[wanted], headers=headers)
-    done = finished.request
-    return GenerateAnswer(
-        id=handle.id,
-        model=done.model,
-        prompt=done.prompt,
-        images=[info for _, info in pictures],
-        parameters=Parameters.model_validate(done, from_attributes=True),
-        warnings=await to_thread.run_sync(_warnings, done, service),
-        seconds=round(time.perf_counter() - started, 3),
+    request_id: str = request.state.request_id
+    order = await to_thread.run_sync(
+        make_order,
+        *(body, picture_format, client, request_id, service.settings, service.catalog),
+        limiter=service.decoding if body.init_image else None,
     )
+    key = (client, idempotency_key.strip('"')) if idempotency_key else None
+    return await service.generations.start(order, key, asynchronous)
 
 
-def _submit(body: GenerateRequest, client: str, service: Service) -> Handle:
-    seed = secrets.randbelow(MAX_SEED + 1) if body.seed is None else body.seed
-    return service.engine.submit(
-        GenerationRequest(
-            prompt=body.prompt,
-            seeds=tuple((seed + offset) % (MAX_SEED + 1) for offset in range(body.n)),
-            model=body.model or service.catalog.default_model(service.settings.default_model),
-            negative_prompt=body.negative_prompt,
-            steps=body.steps,
-            guidance_scale=body.guidance_scale,
-            scheduler=body.scheduler,
-            width=body.width,
-            height=body.height,
-            client=client,
-        )
-    )
+async def _accepted(generation: Generation, service: Service) -> Response:
+    """The 202 answer, once the engine has said where in the queue it stands."""
+    await generation.wait_for(lambda: bool(generation.events))
+    state = generation.state(service.generations.ahead(generation))
+    headers = {"Location": f"/generations/{generation.id}"}
+    return JSONResponse(state.model_dump(mode="json"), 202, headers)
 
 
-async def _wait(handle: Handle, request: Request, service: Service) -> Finished:
-    """The end of `handle`, awaited in a thread; cancelled when the client goes or time is up."""
+async def _wait(generation: Generation, request: Request, service: Service) -> GenerateAnswer:
+    """The answer; where the last client that waits for it hangs up, the work is cancelled."""
 
-    async def cancel_when_gone() -> None:
+    async def client_goes() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        handle.cancel()
 
-    watcher = asyncio.create_task(cancel_when_gone())
-    timeout = service.settings.request_timeout
+    gone = asyncio.create_task(client_goes())
+    ended = asyncio.create_task(generation.wait_for(lambda: generation.ended))
+    generation.waiting += 1
     try:
-        return await to_thread.run_sync(
-            handle.result, timeout, limiter=service.waiting, abandon_on_cancel=True
-        )
-    except TimeoutError as error:
-        raise HTTPException(504, f"not done within {timeout:g} seconds") from error
+        await asyncio.wait((gone, ended), return_when=asyncio.FIRST_COMPLETED)
+        return generation.answer()
     finally:
-        watcher.cancel()
-        handle.cancel()
-
-
-def _store_all(
-    finished: Finished, picture_format: PictureFormat, service: Service
-) -> list[tuple[bytes, PictureInfo]]:
-    return [_store(image, finished.request, picture_format, service) for image in finished.images]
-
-
-def _store(
-    made: GeneratedImage, request: ResolvedRequest, picture_format: PictureFormat, service: Service
-) -> tuple[bytes, PictureInfo]:
-    data = encode(made.image, picture_format, parameters_text(request, made.seed))
-    picture_id = service.pictures.save(data, picture_format)
-    info = PictureInfo(
-        id=picture_id,
-        url=f"/images/{picture_id}",
-        seed=made.seed,
-        seconds=round(made.seconds, 3),
-        width=made.image.width,
-        height=made.image.height,
-        format=picture_format,
-    )
-    return data, info
-
-
-def _warnings(request: ResolvedRequest, service: Service) -> list[str]:
-    """The breeds of the prompt that the model does not know; none where it lists no breeds."""
-    known = known_breeds(service.catalog.get(request.model), service.catalog)
-    if not known:
-        return []
-    return [
-        f"the model {request.model!r} was not trained on the breed {breed.name!r}: it draws a dog"
-        for breed in breeds_in(request.prompt)
-        if breed.name not in known
-    ]
+        gone.cancel()
+        ended.cancel()
+        generation.waiting -= 1
+        if not generation.waiting and not generation.asynchronous:
+            service.generations.cancel(generation)

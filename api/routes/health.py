@@ -3,7 +3,7 @@
 from fastapi import APIRouter, HTTPException
 
 from api.errors import documented
-from api.schemas import Health, Readiness
+from api.schemas.service import Health, Readiness
 from api.service import ServiceDependency
 
 router = APIRouter(tags=["health"])
@@ -28,4 +28,5 @@ def readyz(service: ServiceDependency) -> Readiness:
         running=status.running,
         queue_limit=status.queue_limit,
         resident=list(status.resident),
+        restarts=status.restarts,
     )

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from api.errors import documented
-from api.schemas import ModelDetail, ModelInfo, ModelList
+from api.schemas.catalog import ModelDetail, ModelInfo, ModelList
 from api.service import Service, ServiceDependency
 from models.admission import size_multiple
 from models.catalog import CatalogEntry

@@ -18,6 +18,7 @@ from api.settings import Settings
 from models.catalog import Catalog
 from models.engine import LocalEngine
 from models.requests import Limits
+from tests.api.scripted import ScriptedEngine
 
 LIMITS = Limits(max_side=64)
 
@@ -63,6 +64,33 @@ def engine(catalog: Catalog) -> Iterator[LocalEngine]:
 def own_app(tmp_path: Path, engine: LocalEngine) -> FastAPI:
     """A service of one's own on `engine` and `catalog`."""
     return create_app(make_settings(tmp_path), engine)
+
+
+@pytest.fixture
+def scripted(shared_home: Path) -> ScriptedEngine:
+    """An engine whose events come when the test says so."""
+    return ScriptedEngine(Catalog([shared_home / "models"]))
+
+
+@pytest.fixture
+def scripted_app(shared_home: Path, scripted: ScriptedEngine) -> FastAPI:
+    """A service on `scripted`."""
+    return create_app(make_settings(shared_home), scripted)
+
+
+@pytest.fixture
+def scripted_client(scripted_app: FastAPI, scripted: ScriptedEngine) -> Iterator[TestClient]:
+    with TestClient(scripted_app) as client:
+        yield client
+        scripted.end_all()
+
+
+@pytest.fixture
+def scripted_address(scripted_app: FastAPI, scripted: ScriptedEngine) -> Iterator[str]:
+    """Where `scripted_app` listens: for what needs real connections."""
+    with serve(scripted_app) as address:
+        yield address
+        scripted.end_all()
 
 
 @contextmanager

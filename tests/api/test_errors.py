@@ -6,12 +6,19 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from api.main import create_app
 from api.settings import Settings
 from models.engine import LocalEngine
+from models.errors import QueueFull
 from models.manifest import ADAPTER_FILE
-from models.requests import GenerationRequest, Step
+from models.requests import Failed, GenerationRequest
+from tests.api.pictures import data_url, file_of
+from tests.api.scripted import ScriptedEngine
+from tests.api.waiting import in_background
+
+PICTURE = data_url(file_of(Image.new("RGB", (8, 8))))
 
 
 def error_of(answer: Any, status: int, code: str) -> str:
@@ -50,6 +57,15 @@ def error_of(answer: Any, status: int, code: str) -> str:
         ({"scheduler": "magic"}, "scheduler 'magic': one of ddim, ddpm"),
         ({"scheduler": "lcm", "steps": 60}, "steps 60: the scheduler 'lcm' takes at most 50"),
         ({"format": "gif"}, "format 'gif': Input should be 'png', 'jpeg' or 'webp'"),
+        ({"strength": 0.5}, "strength 0.5: Value error, needs an init_image"),
+        ({"init_image": PICTURE, "strength": 0}, "strength 0: "),
+        ({"init_image": PICTURE, "strength": 1.5}, "strength 1.5: "),
+        ({"init_image": "http://dogs/1.png"}, "init_image 'http://dogs/1.png' is not fetched"),
+        ({"init_image": "a" * 13_400_000}, "init_image 'aaa"),
+        ({"preview_every": -1}, "preview_every -1: "),
+        ({"preview_every": 151}, "preview_every 151: "),
+        ({"timeout": 0}, "timeout 0: Input should be greater than 0"),
+        ({"timeout": 601}, "timeout 601: must be at most 600"),
         ({"colour": "red"}, "colour 'red': Extra inputs are not permitted"),
         ({"steps": 0, "n": 0}, "steps 0: Input should be greater than or equal to 1; n 0: "),
     ],
@@ -58,7 +74,9 @@ def test_what_cannot_be_drawn_is_422_with_field_and_value(
     client: TestClient, fields: dict[str, Any], message: str
 ) -> None:
     answer = client.post("/generate", json={"prompt": "a dog", **fields})
-    assert error_of(answer, 422, "invalid_request").startswith(message)
+    shown = error_of(answer, 422, "invalid_request")
+    assert shown.startswith(message)
+    assert len(shown) < 300
 
 
 @pytest.mark.parametrize(
@@ -75,6 +93,15 @@ def test_what_cannot_be_drawn_is_422_with_field_and_value(
 def test_a_body_that_is_not_right_is_422(client: TestClient, content: bytes, message: str) -> None:
     answer = client.post("/generate", content=content, headers={"Content-Type": "application/json"})
     assert message in error_of(answer, 422, "invalid_request")
+
+
+def test_a_body_larger_than_any_good_request_is_413(client: TestClient) -> None:
+    large = b'{"prompt": "' + b"a" * 14_000_000 + b'"}'
+    for content in (large, iter([large])):  # with a Content-Length, and in chunks without one
+        answer = client.post(
+            "/generations", content=content, headers={"Content-Type": "application/json"}
+        )
+        assert "at most" in error_of(answer, 413, "content_too_large")
 
 
 def test_an_unknown_model_is_404_naming_what_exists(client: TestClient) -> None:
@@ -120,17 +147,14 @@ def test_a_sane_request_id_is_kept_and_any_other_replaced(client: TestClient) ->
         assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 
-def test_a_full_queue_is_429_with_retry_after(own_app: FastAPI, engine: LocalEngine) -> None:
-    running = engine.submit(GenerationRequest("a dog", tuple(range(8)), "tiny", steps=150))
-    next(event for event in running.events(timeout=60) if isinstance(event, Step))
-    waiting = engine.submit(GenerationRequest("a dog", (1,), "tiny"))
-    with TestClient(own_app) as client:
-        answer = client.post("/generate", json={"prompt": "a dog"})
-        message = error_of(answer, 429, "queue_full")
-        assert message == "1 requests are waiting, which is the queue's limit"
-        assert int(answer.headers["retry-after"]) >= 1
-        for handle in (running, waiting):
-            handle.cancel()
+def test_a_full_queue_is_429_with_retry_after(
+    scripted_client: TestClient, scripted: ScriptedEngine
+) -> None:
+    scripted.refusal = QueueFull("64 requests are waiting", retry_after=7)
+    for path in ("/generate", "/generations"):
+        answer = scripted_client.post(path, json={"prompt": "a dog"})
+        assert error_of(answer, 429, "queue_full") == "64 requests are waiting"
+        assert answer.headers["retry-after"] == "7"
 
 
 def test_a_broken_model_is_500_without_its_path(
@@ -146,19 +170,42 @@ def test_a_broken_model_is_500_without_its_path(
 
 
 def test_what_takes_too_long_is_504_and_is_stopped(tmp_path: Path, engine: LocalEngine) -> None:
-    settings = Settings(home=tmp_path, default_model="tiny", request_timeout=0.1)
+    settings = Settings(home=tmp_path, default_model="tiny", request_timeout=0.5)
+    long = {"prompt": "a dog", "steps": 150, "n": 8}
     with TestClient(create_app(settings, engine)) as client:
-        answer = client.post("/generate", json={"prompt": "a dog", "steps": 150, "n": 8})
-        assert error_of(answer, 504, "timeout") == "not done within 0.1 seconds"
-        assert client.post("/generate", json={"prompt": "a dog", "model": "max"}).is_client_error
+        answer = client.post("/generate", json=long)
+        assert "0.5" in error_of(answer, 504, "timeout")
+        answer = client.post("/generate", json={**long, "timeout": 0.25})
+        assert "0.25" in error_of(answer, 504, "timeout")
         engine.submit(GenerationRequest("a dog", (1,), "tiny", steps=1)).result(30)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "retry"),
+    [
+        ("timeout", 504, None),
+        ("out_of_memory", 503, "5"),
+        ("engine_closed", 503, "5"),
+        ("engine_failed", 500, None),
+        ("not_finite", 500, None),
+    ],
+)
+def test_how_the_engine_fails_decides_the_status(
+    scripted_client: TestClient, scripted: ScriptedEngine, code: str, status: int, retry: str | None
+) -> None:
+    call = in_background(scripted_client.post, "/generate", json={"prompt": "a dog"})
+    scripted.emit(0, Failed, code=code, message="so it was")
+    assert error_of(call.result(60), status, code) == "so it was"
+    assert call.result(60).headers.get("retry-after") == retry
 
 
 def test_after_shutdown_has_begun_it_is_503(own_app: FastAPI, engine: LocalEngine) -> None:
     engine.close()
     with TestClient(own_app) as client:
-        answer = client.post("/generate", json={"prompt": "a dog"})
-        error_of(answer, 503, "engine_closed")
+        for path in ("/generate", "/generations"):
+            answer = client.post(path, json={"prompt": "a dog"})
+            error_of(answer, 503, "engine_closed")
+            assert int(answer.headers["retry-after"]) >= 1
         error_of(client.get("/readyz"), 503, "not_ready")
 
 

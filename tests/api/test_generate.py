@@ -5,6 +5,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import ExifTags, Image
 
+from tests.api.pictures import data_url, file_of
+from tests.api.scripted import ScriptedEngine
+
 PROMPT = "un perro golden retriever en la playa"
 
 
@@ -25,6 +28,7 @@ def test_a_prompt_alone_is_enough(client: TestClient) -> None:
         "scheduler": "ddim",
         "width": 32,
         "height": 32,
+        "strength": None,
     }
     [image] = answer["images"]
     assert image["url"] == f"/images/{image['id']}"
@@ -44,7 +48,7 @@ def test_every_parameter_is_used(client: TestClient) -> None:
     }
     answer = draw(client, model="rex", seed=3, format="webp", **asked)
     assert answer["model"] == "rex"
-    assert answer["parameters"] == asked
+    assert answer["parameters"] == {**asked, "strength": None}
     picture = Image.open(io.BytesIO(client.get(answer["images"][0]["url"]).content))
     assert (picture.size, picture.format) == ((48, 64), "WEBP")
 
@@ -58,6 +62,29 @@ def test_the_same_seed_gives_the_same_bytes(client: TestClient) -> None:
         for _ in range(2)
     ]
     assert bodies[0] == bodies[1]
+
+
+def test_a_picture_to_start_from_shapes_the_answer(client: TestClient) -> None:
+    red, blue = (data_url(file_of(Image.new("RGB", (64, 48), name))) for name in ("red", "blue"))
+    drawn = draw(client, seed=1, init_image=red, strength=0.5)
+    assert drawn["parameters"]["strength"] == 0.5
+    ids = {draw(client, seed=1)["images"][0]["id"], drawn["images"][0]["id"]}
+    ids.add(draw(client, seed=1, init_image=blue, strength=0.5)["images"][0]["id"])
+    assert len(ids) == 3
+
+
+def test_the_engine_gets_what_was_asked(
+    scripted_client: TestClient, scripted: ScriptedEngine
+) -> None:
+    """Transparent, sideways, too large: the engine gets an upright RGB picture of a fit size."""
+    picture = data_url(file_of(Image.new("RGBA", (400, 200))))
+    body = {"prompt": PROMPT, "init_image": picture, "strength": 0.5, "preview_every": 3}
+    assert scripted_client.post("/generations", json=body | {"timeout": 5.5}).status_code == 202
+    request = scripted.handle(0).request
+    assert (request.init_image.mode, request.init_image.size) == ("RGB", (128, 64))
+    assert (request.strength, request.preview_every, request.timeout) == (0.5, 3, 5.5)
+    scripted_client.post("/generations", json={"prompt": PROMPT})
+    assert scripted.handle(1).request.timeout == 600
 
 
 def test_seeds_are_drawn_anew_when_left_out(client: TestClient) -> None:

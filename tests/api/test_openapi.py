@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from api.init_image import read_init_image
 from api.main import app
+from api.schemas.generate import EXAMPLE_PICTURE
 from models.schedulers import SCHEDULERS
 
 SCHEMA: dict[str, Any] = app.openapi()
@@ -31,11 +33,24 @@ def test_every_field_is_described_by_words_and_example(
     assert nested or schema.get("examples"), f"{name}.{field}"
 
 
+def test_every_header_is_described_by_words_and_example() -> None:
+    headers = [
+        (parameter["name"], parameter["schema"])
+        for _, _, operation in OPERATIONS
+        for parameter in operation.get("parameters", [])
+        if parameter["in"] == "header"
+    ]
+    assert {name for name, _ in headers} >= {"Idempotency-Key", "Prefer", "Last-Event-ID"}
+    for name, schema in headers:
+        assert schema.get("description") and schema.get("examples"), name
+
+
 def test_every_number_asked_for_has_bounds() -> None:
     for field, schema in SCHEMA["components"]["schemas"]["GenerateRequest"]["properties"].items():
         for variant in schema.get("anyOf", [schema]):
             if variant.get("type") in ("integer", "number"):
-                assert {"minimum", "maximum"} <= set(variant), field
+                assert {"minimum", "exclusiveMinimum"} & set(variant), field
+                assert "maximum" in variant, field
 
 
 @pytest.mark.parametrize(
@@ -50,6 +65,20 @@ def test_every_error_is_documented_in_the_one_shape(
         if int(status) >= 400:
             schema = answer["content"]["application/json"]["schema"]
             assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, f"{path} {status}"
+
+
+def test_what_is_made_in_the_background_documents_where_to_ask() -> None:
+    for path in ("/generate", "/generations"):
+        accepted = SCHEMA["paths"][path]["post"]["responses"]["202"]
+        assert "Location" in accepted["headers"]
+        schema = accepted["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/GenerationState"}
+    stream = SCHEMA["paths"]["/generations/{id}/events"]["get"]["responses"]["200"]
+    assert "event: finished" in stream["content"]["text/event-stream"]["example"]
+
+
+def test_the_example_picture_can_be_read() -> None:
+    assert read_init_image(EXAMPLE_PICTURE, 64).size == (1, 1)
 
 
 def test_generate_documents_pictures_and_every_scheduler() -> None:

@@ -1,7 +1,6 @@
 """The service on a real socket: what it does while a picture is being made."""
 
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,15 +12,9 @@ from fastapi.testclient import TestClient
 from api.main import create_app
 from models.engine import LocalEngine
 from tests.api.conftest import make_settings, serve
+from tests.api.waiting import wait_until
 
 LONG = {"prompt": "a dog that takes its time", "steps": 150, "n": 8}
-
-
-def wait_until(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def draw_in_background(address: str) -> threading.Thread:
@@ -77,6 +70,7 @@ def test_health_is_alive_at_once_and_ready_once_a_model_is_in_memory(
             "running": 0,
             "queue_limit": 1,
             "resident": ["tiny"],
+            "restarts": 0,
         }
 
 
@@ -95,7 +89,11 @@ def test_settings_come_from_the_environment(
     with TestClient(create_app()) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
         status = client.get("/readyz").json()
-    assert (status["resident"], status["queue_limit"]) == (["rex"], 3)
+    assert ("rex" in status["resident"], status["queue_limit"]) == (True, 3)
+
+
+def test_readiness_tells_of_an_engine_that_was_replaced(scripted_client: TestClient) -> None:
+    assert scripted_client.get("/readyz").json()["restarts"] == 2
 
 
 def test_the_root_leads_to_the_docs(client: TestClient) -> None:

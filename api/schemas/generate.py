@@ -1,12 +1,17 @@
-"""The bodies of requests and answers; what stands here is what /docs shows."""
+"""What to draw, and the pictures that were drawn."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
-from models.admission import MAX_GUIDANCE_SCALE, MAX_SEED
-from models.manifest import Kind
+from models.admission import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, MAX_SEED
 from models.picture import PictureFormat
 from models.schedulers import SCHEDULERS
 
@@ -14,6 +19,14 @@ MIN_SIDE, MAX_SIDE = 16, 2048
 MAX_STEPS = 150
 MAX_IMAGES = 16
 MAX_PROMPT_LENGTH = 1000
+MAX_TIMEOUT = 86400.0
+"""Seconds; the service's own bound (DOGBOOTH_REQUEST_TIMEOUT) is usually lower."""
+MAX_IMAGE_BYTES = 10_000_000
+MAX_DATA_URL_LENGTH = MAX_IMAGE_BYTES * 4 // 3 + 100
+EXAMPLE_PICTURE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4uSAZAAQCAc14xhe1AAAAAElFTkSuQmCC"
+)
 
 NO_NUL = r"^[^\x00]*$"
 Prompt = Annotated[
@@ -65,7 +78,8 @@ class GenerateRequest(BaseModel):
         default=None,
         ge=0,
         le=MAX_SEED,
-        description="The same seed and request give the same bytes; drawn at random if left out.",
+        description="The same seed and request give the same picture (the same bytes while the "
+        "service has no other work); drawn at random if left out.",
         examples=[42],
     )
     scheduler: str | None = Field(
@@ -100,6 +114,45 @@ class GenerateRequest(BaseModel):
         description="The file format; png where neither this nor the Accept header names one.",
         examples=["png"],
     )
+    init_image: str | None = Field(
+        default=None,
+        max_length=MAX_DATA_URL_LENGTH,
+        description="A picture to start from: a data URL (RFC 2397) of a PNG, JPEG or WebP in "
+        f"base64, {MAX_IMAGE_BYTES} bytes at most. Scaled to `width` and `height`.",
+        examples=[EXAMPLE_PICTURE],
+    )
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How much of `init_image` is drawn anew, from hardly anything to everything "
+        f"at 1; {DEFAULT_STRENGTH} where left out. Needs `init_image`.",
+        examples=[0.6],
+    )
+    preview_every: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_STEPS,
+        description="Steps of a picture between two `preview` events; 0: none.",
+        examples=[5],
+    )
+    timeout: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_TIMEOUT,
+        allow_inf_nan=False,
+        description="Seconds, the wait in the queue included, after which the request fails with "
+        "the code `timeout`; the service's own bound is the default and the most.",
+        examples=[60.0],
+    )
+
+    @field_validator("strength")
+    @classmethod
+    def _needs_init_image(cls, strength: float | None, info: ValidationInfo) -> float | None:
+        if strength is not None and info.data.get("init_image", "") is None:
+            raise ValueError("needs an init_image")
+        return strength
 
 
 class PictureInfo(BaseModel):
@@ -130,6 +183,9 @@ class Parameters(BaseModel):
     scheduler: str = Field(description="The sampler.", examples=["ddim"])
     width: int = Field(ge=1, description="Pixels.", examples=[128])
     height: int = Field(ge=1, description="Pixels.", examples=[128])
+    strength: float | None = Field(
+        gt=0, le=1, description="Of `init_image`; null where there was none.", examples=[0.6]
+    )
 
 
 class GenerateAnswer(BaseModel):
@@ -149,109 +205,3 @@ class GenerateAnswer(BaseModel):
     seconds: float = Field(
         ge=0, description="From the request to the answer, the queue included.", examples=[2.1]
     )
-
-
-class ModelInfo(BaseModel):
-    """One model of the catalog."""
-
-    name: str = Field(description="What `model` in a request says.", examples=["dogbooth-breeds"])
-    kind: Kind = Field(description="How its weights are stored.", examples=["adapter"])
-    base: str | None = Field(
-        description="The model it adapts or was trained from.", examples=["dogbooth-base"]
-    )
-    description: str = Field(description="What it draws.", examples=["Six breeds of dogs."])
-    class_prompt: str | None = Field(
-        description="The prompt of the class it belongs to.", examples=["a photo of a dog"]
-    )
-    instance_prompts: list[str] = Field(
-        description="What to write to get what it was taught.",
-        examples=[["a photo of a golden retriever dog"]],
-    )
-    breeds: list[str] = Field(
-        description="Breeds it was trained on, its base's left out.", examples=[["pug", "beagle"]]
-    )
-    resolution: int = Field(ge=1, description="Native width and height.", examples=[128])
-    size_multiple: int = Field(
-        ge=1, description="`width` and `height` must be multiples of this.", examples=[32]
-    )
-    default_steps: int = Field(ge=1, description="Steps where none are asked.", examples=[25])
-    default_guidance_scale: float = Field(
-        ge=0, description="Guidance where none is asked.", examples=[4.0]
-    )
-    default_scheduler: str = Field(description="Sampler where none is asked.", examples=["ddim"])
-    created: datetime = Field(description="When it was made.", examples=["2026-01-31T12:00:00Z"])
-    default: bool = Field(description="Used when a request names no model.", examples=[True])
-    resident: bool = Field(description="In memory now: it answers at once.", examples=[True])
-
-
-class ModelDetail(ModelInfo):
-    """One model with how it was made and how good it is."""
-
-    training: dict[str, Any] = Field(
-        description="Resolved config, seed, data fingerprint, versions.",
-        examples=[{"seed": 0, "steps": 800}],
-    )
-    evaluation: dict[str, Any] = Field(
-        description="Metrics of its evaluation.", examples=[{"fid": 61.2}]
-    )
-
-
-class ModelList(BaseModel):
-    """What can be asked for."""
-
-    models: list[ModelInfo] = Field(description="By name.")
-
-
-class BreedInfo(BaseModel):
-    """One breed of Stanford Dogs."""
-
-    name: str = Field(description="English name.", examples=["golden retriever"])
-    spanish: str = Field(description="Spanish name.", examples=["golden retriever"])
-    synset: str = Field(description="WordNet id.", examples=["n02099601"])
-    models: list[str] = Field(
-        description="Models that were trained on it, or whose base was.",
-        examples=[["dogbooth-base", "dogbooth-breeds"]],
-    )
-
-
-class BreedList(BaseModel):
-    """The 120 breeds."""
-
-    breeds: list[BreedInfo] = Field(description="In the order of the data set.")
-
-
-class Health(BaseModel):
-    """The process answers."""
-
-    status: str = Field(description="Always `ok`.", examples=["ok"])
-
-
-class Readiness(BaseModel):
-    """The engine has a model in memory and takes requests."""
-
-    device: str = Field(description="Where pictures are made.", examples=["cpu"])
-    dtype: str = Field(description="The numbers of the weights.", examples=["bfloat16"])
-    queued: int = Field(ge=0, description="Requests that wait.", examples=[0])
-    running: int = Field(ge=0, description="Requests being made.", examples=[1])
-    queue_limit: int = Field(ge=1, description="Requests that may wait.", examples=[16])
-    resident: list[str] = Field(description="Models in memory.", examples=[["dogbooth-breeds"]])
-
-
-class ErrorBody(BaseModel):
-    """What went wrong."""
-
-    code: str = Field(description="For programs: never changes.", examples=["invalid_request"])
-    message: str = Field(
-        description="For people: names the field and the value.",
-        examples=["steps 1000: Input should be less than or equal to 150"],
-    )
-    request_id: str = Field(
-        description="Also in the X-Request-ID header and in the service's log.",
-        examples=["7c9e6679f7c1440eab9f9a0f1d3c7c2a"],
-    )
-
-
-class ErrorAnswer(BaseModel):
-    """The one shape of every error."""
-
-    error: ErrorBody = Field(description="Its code, message and request id.")

@@ -1,0 +1,118 @@
+"""Tells an engine's events in the words of the API; stores the pictures of those that finish."""
+
+import base64
+import io
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from PIL import Image
+
+from api.orders import Order
+from api.pictures import PictureStore
+from api.schemas.generate import GenerateAnswer, Parameters, PictureInfo
+from api.schemas.generations import NoData, PreviewData, QueuedData, StepData
+from api.schemas.service import Failure
+from models.picture import encode, parameters_text
+from models.requests import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    GeneratedImage,
+    Preview,
+    Queued,
+    ResolvedRequest,
+    Started,
+    Step,
+)
+
+EventName = Literal["queued", "started", "step", "preview", "finished", "failed", "cancelled"]
+Data = QueuedData | StepData | PreviewData | GenerateAnswer | Failure | NoData
+
+PREVIEW_SIDE = 256
+"""Pixels; a preview's JPEG has some 10 kB then."""
+
+
+@dataclass(frozen=True)
+class ClientEvent:
+    """What happened to a generation, as its clients read it."""
+
+    id: int
+    name: EventName
+    data: Data
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def final(self) -> bool:
+        return self.name in ("finished", "failed", "cancelled")
+
+
+def tell(event: Event, generation_id: str, order: Order, pictures: PictureStore) -> ClientEvent:
+    """`event` for clients; encodes pictures and writes files, so it is for a thread."""
+    match event:
+        case Queued():
+            return ClientEvent(event.id, "queued", QueuedData(position=event.position))
+        case Started():
+            return ClientEvent(event.id, "started", NoData())
+        case Step():
+            return ClientEvent(event.id, "step", StepData(step=event.step, steps=event.steps))
+        case Preview():
+            data = PreviewData(index=event.index, step=event.step, image=_data_url(event.image))
+            return ClientEvent(event.id, "preview", data)
+        case Finished():
+            answer = _answer(event, generation_id, order, pictures)
+            return ClientEvent(event.id, "finished", answer)
+        case Failed():
+            return ClientEvent(event.id, "failed", Failure(code=event.code, message=event.message))
+        case Cancelled():
+            return ClientEvent(event.id, "cancelled", NoData())
+    raise TypeError(f"an event that has no name yet: {event!r}")
+
+
+def _data_url(image: Image.Image) -> str:
+    small = image.convert("RGB")
+    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=75)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _answer(
+    finished: Finished, generation_id: str, order: Order, pictures: PictureStore
+) -> GenerateAnswer:
+    request = finished.request
+    return GenerateAnswer(
+        id=generation_id,
+        model=request.model,
+        prompt=request.prompt,
+        images=[_store(made, request, order, pictures) for made in finished.images],
+        parameters=Parameters(
+            negative_prompt=request.negative_prompt,
+            steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            scheduler=request.scheduler,
+            width=request.width,
+            height=request.height,
+            strength=None if request.init_image is None else request.strength,
+        ),
+        warnings=order.warnings,
+        seconds=round(time.perf_counter() - order.placed, 3),
+    )
+
+
+def _store(
+    made: GeneratedImage, request: ResolvedRequest, order: Order, pictures: PictureStore
+) -> PictureInfo:
+    data = encode(made.image, order.picture_format, parameters_text(request, made.seed))
+    picture_id = pictures.save(data, order.picture_format)
+    return PictureInfo(
+        id=picture_id,
+        url=f"/images/{picture_id}",
+        seed=made.seed,
+        seconds=round(made.seconds, 3),
+        width=made.image.width,
+        height=made.image.height,
+        format=order.picture_format,
+    )

@@ -1,0 +1,125 @@
+"""One generation as its clients see it; belongs to the event loop."""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from api.events import ClientEvent, Data
+from api.orders import Order
+from api.schemas.generate import GenerateAnswer
+from api.schemas.generations import GenerationState, PreviewData, QueuedData, State, StepData
+from api.schemas.service import Failure
+from models.errors import GenerationCancelled, GenerationFailed
+
+D = TypeVar("D", bound=Data)
+Key = tuple[str, str]
+"""A client and its Idempotency-Key."""
+
+
+class Generation:
+    """What has happened to it so far, and a way to wait for more."""
+
+    def __init__(
+        self, generation_id: str, order: Order, key: Key | None, asynchronous: bool
+    ) -> None:
+        self.id = generation_id
+        self.fingerprint = order.fingerprint
+        self.key = key
+        self.asynchronous = asynchronous
+        """It goes on without a client that waits for it."""
+        self.waiting = 0
+        """Synchronous clients that wait for it."""
+        self.events: list[ClientEvent] = []
+        self._created = datetime.now(UTC)
+        self._changed = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.events) and self.events[-1].final
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.events) and self.events[-1].name == "finished"
+
+    def add(self, event: ClientEvent) -> None:
+        """Append `event` and wake those who wait.
+
+        Of previews, which are large, only each picture's newest is kept, and none after the end.
+        """
+        if isinstance(event.data, PreviewData):
+            self._forget_previews(event.data.index)
+        elif event.final:
+            self._forget_previews(None)
+        self.events.append(event)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def fail(self, code: str, message: str) -> None:
+        """End for a reason that the engine does not know of."""
+        event_id = self.events[-1].id + 1 if self.events else 0
+        self.add(ClientEvent(event_id, "failed", Failure(code=code, message=message)))
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until `condition`, which is asked again after each event."""
+        while not condition():
+            await self._changed.wait()
+
+    async def follow(self, after: int = -1) -> AsyncIterator[ClientEvent]:
+        """The events with an id above `after`, those that are to come included."""
+        while True:
+            news = self.events[bisect_right(self.events, after, key=lambda event: event.id) :]
+            for event in news:
+                yield event
+                after = event.id
+            if self.ended and after >= self.events[-1].id:
+                return
+            if not news:
+                await self._changed.wait()
+
+    def answer(self) -> GenerateAnswer:
+        """What became of it.
+
+        Raises GenerationFailed or, also while it has not ended, GenerationCancelled.
+        """
+        data = self.events[-1].data if self.events else None
+        if isinstance(data, GenerateAnswer):
+            return data
+        if isinstance(data, Failure):
+            raise GenerationFailed(data.message, data.code)
+        raise GenerationCancelled(f"the generation {self.id} was cancelled")
+
+    def state(self, ahead: int) -> GenerationState:
+        """Where it stands; `ahead` generations came before it and have not ended."""
+        started = next((event.time for event in self.events if event.name == "started"), None)
+        state: State = "queued" if started is None else "running"
+        last = self.events[-1] if self.events else None
+        if last is not None and (
+            last.name == "finished" or last.name == "failed" or last.name == "cancelled"
+        ):
+            state = last.name
+        queued, step = self._latest(QueuedData), self._latest(StepData)
+        return GenerationState(
+            id=self.id,
+            state=state,
+            position=min(queued.position, ahead) if queued and state == "queued" else None,
+            step=step.step if step else None,
+            steps=step.steps if step else None,
+            created=self._created,
+            started=started,
+            ended=last.time if last and last.final else None,
+            answer=self._latest(GenerateAnswer),
+            error=self._latest(Failure),
+        )
+
+    def _latest(self, kind: type[D]) -> D | None:
+        return next((e.data for e in reversed(self.events) if isinstance(e.data, kind)), None)
+
+    def _forget_previews(self, index: int | None) -> None:
+        """Those of one picture, or all."""
+        self.events = [
+            event
+            for event in self.events
+            if not isinstance(event.data, PreviewData) or index not in (None, event.data.index)
+        ]

@@ -1,0 +1,74 @@
+"""Turns the body of a request into work for the engine."""
+
+import secrets
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+
+from api.breeds import breed_warnings
+from api.init_image import read_init_image
+from api.schemas.generate import GenerateRequest
+from api.settings import Settings
+from models.admission import MAX_SEED
+from models.catalog import Catalog
+from models.errors import InvalidRequest
+from models.picture import PictureFormat
+from models.requests import GenerationRequest
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the engine is to draw, and what its answer needs besides."""
+
+    request: GenerationRequest
+    timeout: float
+    """Seconds; the request's own."""
+    picture_format: PictureFormat
+    warnings: list[str]
+    fingerprint: str
+    """Equal for equal bodies that are answered in the same file format."""
+    request_id: str
+    placed: float
+    """`time.perf_counter()` at the start."""
+
+
+def make_order(
+    body: GenerateRequest,
+    picture_format: PictureFormat,
+    client: str,
+    request_id: str,
+    settings: Settings,
+    catalog: Catalog,
+) -> Order:
+    """The order that `body` is; reads files and decodes a picture, so it is for a thread.
+
+    Raises InvalidRequest, ModelNotFound or InvalidModel.
+    """
+    placed = time.perf_counter()
+    timeout = settings.request_timeout if body.timeout is None else body.timeout
+    if timeout > settings.request_timeout:
+        raise InvalidRequest(f"timeout {timeout:g}: must be at most {settings.request_timeout:g}")
+    model = body.model or catalog.default_model(settings.default_model)
+    warnings = breed_warnings(body.prompt, model, catalog)
+    init_image = None
+    if body.init_image is not None:
+        init_image = read_init_image(body.init_image, shorter_side=settings.max_side)
+    seed = secrets.randbelow(MAX_SEED + 1) if body.seed is None else body.seed
+    request = GenerationRequest(
+        prompt=body.prompt,
+        seeds=tuple((seed + offset) % (MAX_SEED + 1) for offset in range(body.n)),
+        model=model,
+        negative_prompt=body.negative_prompt,
+        steps=body.steps,
+        guidance_scale=body.guidance_scale,
+        scheduler=body.scheduler,
+        width=body.width,
+        height=body.height,
+        init_image=init_image,
+        strength=body.strength,
+        preview_every=body.preview_every,
+        timeout=timeout,
+        client=client,
+    )
+    fingerprint = sha256(f"{picture_format} {body.model_dump_json()}".encode()).hexdigest()
+    return Order(request, timeout, picture_format, warnings, fingerprint, request_id, placed)

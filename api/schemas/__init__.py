@@ -1,0 +1,1 @@
+"""The bodies of requests and answers; what stands here is what /docs shows."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from models.catalog import Catalog, CatalogEntry
 from models.errors import InvalidModel, InvalidRequest, ModelNotFound
+from models.prompt_weights import parse_weights
 from models.requests import GenerationRequest, Limits, ResolvedRequest
 from models.schedulers import check_scheduler
 
@@ -13,6 +14,7 @@ T = TypeVar("T")
 
 MAX_SEED = 2**32 - 1
 MAX_GUIDANCE_SCALE = 30.0
+DEFAULT_STRENGTH = 0.75
 STABLE_DIFFUSION_MULTIPLE = 64
 """Stable Diffusion v1 and v2: factor 8 of the VAE times three halvings in the U-Net."""
 
@@ -29,6 +31,10 @@ def resolve(request: GenerationRequest, catalog: Catalog, limits: Limits) -> Res
         seeds=request.seeds,
         model=request.model,
         negative_prompt=request.negative_prompt,
+        init_image=request.init_image,
+        strength=DEFAULT_STRENGTH if request.strength is None else request.strength,
+        preview_every=request.preview_every,
+        timeout=request.timeout,
         client=request.client,
         steps=_either(request.steps, manifest.default_steps),
         guidance_scale=_either(request.guidance_scale, manifest.default_guidance_scale),
@@ -78,6 +84,20 @@ def _check(request: ResolvedRequest, multiple: int, limits: Limits) -> None:
     for seed in request.seeds:
         _check_range("seed", seed, 0, MAX_SEED)
     check_scheduler(request.scheduler, request.steps)
+    _check_range("preview_every", request.preview_every, 0, limits.max_steps)
+    if not 0 < request.strength <= 1:
+        raise InvalidRequest(f"strength {request.strength}: must be above 0 and at most 1")
+    if request.init_image is not None and int(request.steps * request.strength) < 1:
+        raise InvalidRequest(
+            f"strength {request.strength}: of {request.steps} steps it leaves none to take"
+        )
+    if request.timeout is not None and not request.timeout > 0:
+        raise InvalidRequest(f"timeout {request.timeout}: must be above 0")
+    for field, prompt in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
+        try:
+            parse_weights(prompt)
+        except ValueError as error:
+            raise InvalidRequest(f"{field}: {error}") from error
 
 
 def _check_range(field: str, value: float, least: float, most: float) -> None:

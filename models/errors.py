@@ -41,6 +41,12 @@ class QueueFull(ModelsError):
         self.retry_after = retry_after
 
 
+class NotEnoughMemory(ModelsError):
+    """What was asked does not fit into memory, or not into the memory budget."""
+
+    code = "out_of_memory"
+
+
 class EngineClosed(ModelsError):
     """The engine is shutting down and takes no new work."""
 

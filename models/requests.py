@@ -21,6 +21,14 @@ class GenerationRequest:
     """A name in `models.schedulers.SCHEDULERS`."""
     width: int | None = None
     height: int | None = None
+    init_image: Image.Image | None = field(default=None, repr=False)
+    """A picture to start from instead of from noise; scaled to `width` and `height`."""
+    strength: float | None = None
+    """How much of `init_image` is drawn anew, above 0 (nothing) up to 1 (all)."""
+    preview_every: int = 0
+    """Steps of one picture between two Preview events; 0: none."""
+    timeout: float | None = None
+    """Seconds from submission after which the request fails with the code `timeout`."""
     client: str = ""
     """Whom a fair engine takes turns over."""
 
@@ -34,6 +42,7 @@ class ResolvedRequest(GenerationRequest):
     scheduler: str
     width: int
     height: int
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,17 @@ class Step(Event):
 
 
 @dataclass(frozen=True)
+class Preview(Event):
+    """What one of the request's pictures looks like so far; small and rough."""
+
+    index: int
+    """Which picture, counted from 0 in the order of the seeds."""
+    step: int
+    """Denoising steps that this picture has taken."""
+    image: Image.Image = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Finished(Event):
     """The pictures are made; a final event."""
 
@@ -134,7 +154,7 @@ class EngineStatus:
     """What an engine says of itself."""
 
     ready: bool
-    """A model has been loaded, so a first request need not wait for one."""
+    """A model is loaded and requests are taken: a first one need not wait for a load."""
     device: str
     dtype: str
     queued: int
@@ -142,6 +162,8 @@ class EngineStatus:
     queue_limit: int
     resident: tuple[str, ...]
     """Names of the models in memory."""
+    restarts: int = 0
+    """How often the engine's thread died of an error and was replaced."""
 
 
 class Engine(Protocol):
@@ -159,4 +181,7 @@ class Engine(Protocol):
     def describe(self) -> EngineStatus: ...
 
     def close(self, timeout: float = 10.0) -> None:
-        """Take no new work, end what is running within `timeout` seconds, free the weights."""
+        """Take no new work, finish what is submitted within `timeout` seconds, free the weights.
+
+        What is not done by then fails with the code `engine_closed`.
+        """

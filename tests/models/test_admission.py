@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from models.admission import resolve, size_multiple
 from models.catalog import Catalog
@@ -38,6 +39,16 @@ def test_what_is_asked_stays(catalog: Catalog) -> None:
         ({"guidance_scale": 31.0}, "guidance_scale 31.0: must be"),
         ({"seeds": ()}, "n 0: must be from 1 to 2"),
         ({"seeds": (1, 2, 3)}, "n 3: must be from 1 to 2"),
+        ({"preview_every": -1}, "preview_every -1: must be from 0 to 20"),
+        ({"timeout": 0.0}, "timeout 0.0: must be above 0"),
+        ({"strength": 0.0}, "strength 0.0: must be above 0 and at most 1"),
+        ({"strength": 1.5}, "strength 1.5: must be above 0 and at most 1"),
+        (
+            {"init_image": Image.new("RGB", (8, 8)), "strength": 0.1, "steps": 5},
+            "strength 0.1: of 5 steps it leaves none",
+        ),
+        ({"prompt": "a (dog:99)"}, "prompt: the weight '99' is no number from 0 to 10"),
+        ({"negative_prompt": "(x:-1)"}, "negative_prompt: the weight '-1' is no number"),
         ({"seeds": (2**32,)}, "seed 4294967296: must be"),
         ({"seeds": (-1,)}, "seed -1: must be"),
         ({"scheduler": "magic"}, "scheduler 'magic': one of ddim"),

@@ -1,8 +1,13 @@
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from models.catalog import Catalog
@@ -11,16 +16,19 @@ from models.errors import EngineClosed, GenerationCancelled, GenerationFailed, Q
 from models.manifest import ADAPTER_FILE
 from models.requests import (
     Cancelled,
+    Event,
     Failed,
     Finished,
     GenerationRequest,
     Handle,
     Limits,
+    Preview,
     Queued,
     Started,
     Step,
 )
-from tests.tiny import publish_adapter, publish_base
+from models.sample import Sample
+from tests.tiny import publish_base
 
 WAIT = 60.0
 LIMITS = Limits(max_steps=900, max_images=50)
@@ -28,9 +36,19 @@ LIMITS = Limits(max_steps=900, max_images=50)
 
 @pytest.fixture
 def engine(catalog: Catalog) -> Iterator[LocalEngine]:
-    engine = LocalEngine(catalog, "cpu", "fp32", queue_limit=2, limits=LIMITS, threads=1)
+    engine = LocalEngine(catalog, "cpu", "fp32", limits=LIMITS, threads=1)
     yield engine
-    engine.close()
+    engine.close(timeout=0)
+
+
+@pytest.fixture
+def narrow(catalog: Catalog) -> Iterator[LocalEngine]:
+    """One picture a tick, so that what comes later waits; two requests may wait."""
+    engine = LocalEngine(
+        catalog, "cpu", "fp32", queue_limit=2, max_batch=2, limits=LIMITS, threads=1
+    )
+    yield engine
+    engine.close(timeout=0)
 
 
 def request(prompt: str = "a dog", seeds: tuple[int, ...] = (1,), model: str = "tiny", steps=2):
@@ -41,12 +59,24 @@ def endless(model: str = "tiny") -> GenerationRequest:
     return request("a dog that never comes", tuple(range(50)), model, steps=900)
 
 
+def list_so_far(handle: Handle) -> list[Event]:
+    events: list[Event] = []
+    with suppress(TimeoutError):
+        for event in handle.events(timeout=0):
+            events.append(event)
+    return events
+
+
 def until_running(handle: Handle) -> None:
     next(event for event in handle.events(timeout=WAIT) if isinstance(event, Step))
 
 
 def pixels(handle: Handle) -> list[bytes]:
     return [made.image.tobytes() for made in handle.result(WAIT).images]
+
+
+def arrays(handle: Handle) -> list[np.ndarray]:
+    return [np.asarray(made.image, dtype=int) for made in handle.result(WAIT).images]
 
 
 def test_a_requests_events_come_in_order_and_replay(engine: LocalEngine) -> None:
@@ -58,21 +88,30 @@ def test_a_requests_events_come_in_order_and_replay(engine: LocalEngine) -> None
     assert [event.step for event in handle.events() if isinstance(event, Step)] == [*range(1, 7)]
 
 
-def test_waiting_for_an_event_ends_in_time(engine: LocalEngine) -> None:
-    handle = engine.submit(endless())
-    waiting = engine.submit(request())
+def test_waiting_for_an_event_ends_in_time(narrow: LocalEngine) -> None:
+    until_running(narrow.submit(endless()))
+    waiting = narrow.submit(request())
     with pytest.raises(TimeoutError):
         list(waiting.events(after=0, timeout=0.05))
     with pytest.raises(TimeoutError):
         waiting.result(timeout=0.05)
-    handle.cancel()
 
 
-def test_the_same_seed_gives_the_same_pixels_alone_or_in_company(engine: LocalEngine) -> None:
-    alone = pixels(engine.submit(request(seeds=(7,))))
-    company = pixels(engine.submit(request(seeds=(6, 7))))
-    assert alone == [company[1]]
-    assert company[0] != company[1]
+def test_the_same_seed_gives_the_same_picture_alone_or_in_company(engine: LocalEngine) -> None:
+    alone = arrays(engine.submit(request(seeds=(7,), steps=6)))[0]
+    others = [
+        engine.submit(GenerationRequest("un gato", (n,), "rex", steps=9, guidance_scale=n / 2))
+        for n in range(5)
+    ]
+    company = arrays(engine.submit(request(seeds=(6, 7), steps=6)))
+    for other in others:
+        other.result(WAIT)
+    assert np.abs(alone - company[1]).max() <= 1
+    assert np.abs(company[0] - company[1]).max() > 10
+
+
+def test_the_same_request_twice_gives_the_same_bytes(engine: LocalEngine) -> None:
+    assert pixels(engine.submit(request())) == pixels(engine.submit(request()))
 
 
 def test_an_ancestral_scheduler_repeats_its_seed_too(engine: LocalEngine) -> None:
@@ -98,10 +137,25 @@ def test_a_resolved_request_comes_with_the_pictures(engine: LocalEngine) -> None
     assert (finished.request.steps, finished.request.scheduler) == (2, "ddim")
 
 
-def test_requests_run_in_the_order_they_came(engine: LocalEngine) -> None:
-    first, second = engine.submit(request(steps=30)), engine.submit(request())
+def test_a_short_request_does_not_wait_for_a_long_one(engine: LocalEngine) -> None:
+    long = engine.submit(endless())
+    until_running(long)
+    assert pixels(engine.submit(request()))
+    assert not isinstance(list_so_far(long)[-1], Finished)
+
+
+def test_a_client_of_many_requests_does_not_hold_up_another(narrow: LocalEngine) -> None:
+    greedy = narrow.submit(endless())
+    until_running(greedy)
+    modest = narrow.submit(GenerationRequest("a dog", (1,), "tiny", steps=2, client="modest"))
+    modest.result(WAIT)
+    assert not isinstance(list_so_far(greedy)[-1], Finished)
+
+
+def test_one_client_is_served_in_the_order_it_asked(narrow: LocalEngine) -> None:
+    first, second = narrow.submit(request(steps=30)), narrow.submit(request())
     second.result(WAIT)
-    assert isinstance(list(first.events())[-1], Finished)
+    assert isinstance(list_so_far(first)[-1], Finished)
 
 
 def test_cancel_ends_a_running_request_between_two_steps(engine: LocalEngine) -> None:
@@ -114,14 +168,13 @@ def test_cancel_ends_a_running_request_between_two_steps(engine: LocalEngine) ->
     assert pixels(engine.submit(request()))
 
 
-def test_cancel_ends_a_waiting_request_at_once(engine: LocalEngine) -> None:
-    running, waiting = engine.submit(endless()), engine.submit(request())
+def test_cancel_ends_a_waiting_request_at_once(narrow: LocalEngine) -> None:
+    running, waiting = narrow.submit(endless()), narrow.submit(request())
     until_running(running)
     waiting.cancel()
     with pytest.raises(GenerationCancelled):
         waiting.result(timeout=1)
-    assert engine.describe().queued == 0
-    running.cancel()
+    assert narrow.describe().queued == 0
 
 
 def test_cancel_after_the_end_changes_nothing(engine: LocalEngine) -> None:
@@ -131,15 +184,15 @@ def test_cancel_after_the_end_changes_nothing(engine: LocalEngine) -> None:
     assert handle.result().images[0].seed == 1
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_again(engine: LocalEngine) -> None:
-    running = engine.submit(endless())
+def test_a_full_queue_refuses_and_says_when_to_come_again(narrow: LocalEngine) -> None:
+    running = narrow.submit(endless())
     until_running(running)
-    waiting = [engine.submit(request()) for _ in range(2)]
+    waiting = [narrow.submit(request()) for _ in range(2)]
     assert [next(handle.events()) for handle in waiting] == [Queued(0, 1), Queued(0, 2)]
     with pytest.raises(QueueFull, match="2 requests are waiting") as caught:
-        engine.submit(request())
+        narrow.submit(request())
     assert caught.value.retry_after >= 1
-    status = engine.describe()
+    status = narrow.describe()
     assert (status.queued, status.running, status.queue_limit) == (2, 1, 2)
     running.cancel()
     assert all(pixels(handle) for handle in waiting)
@@ -155,7 +208,7 @@ def test_weights_that_overflow_fail_their_request_alone(
     weights["conv_out.bias"] = torch.full_like(weights["conv_out.bias"], float("nan"))
     save_file(weights, path, metadata={"format": "pt"})
     sick, well = engine.submit(request(model="sick")), engine.submit(request())
-    with pytest.raises(GenerationFailed, match="left the range of float32") as caught:
+    with pytest.raises(GenerationFailed, match="left the range") as caught:
         sick.result(WAIT)
     assert caught.value.code == "not_finite"
     assert pixels(well)
@@ -171,18 +224,105 @@ def test_a_model_that_cannot_be_loaded_fails_its_request_alone(
     assert pixels(engine.submit(request()))
 
 
-def test_an_unexpected_error_fails_its_request_alone(
+def test_an_error_in_one_sample_fails_its_request_alone(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> None:
-        raise ZeroDivisionError("/secret/path")
+    advance = Sample.advance
+
+    def broken(sample: Sample, predicted: torch.Tensor) -> None:
+        if sample.request.prompt == "bad":
+            raise ZeroDivisionError("/secret/path")
+        advance(sample, predicted)
+
+    monkeypatch.setattr(Sample, "advance", broken)
+    bad, good = engine.submit(request("bad", steps=5)), engine.submit(request(steps=5))
+    with pytest.raises(GenerationFailed, match=r"unexpected ZeroDivisionError$"):
+        bad.result(WAIT)
+    assert pixels(good)
+
+
+def test_a_sample_that_breaks_the_call_does_not_take_its_neighbours(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_input = Sample.model_input
+
+    def broken(sample: Sample) -> torch.Tensor:
+        wide = 2 if sample.request.prompt == "bad" else 1
+        return model_input(sample).repeat(1, wide, 1, 1)
+
+    monkeypatch.setattr(Sample, "model_input", broken)
+    bad, good = engine.submit(request("bad", steps=5)), engine.submit(request(steps=5))
+    with pytest.raises(GenerationFailed, match="unexpected RuntimeError"):
+        bad.result(WAIT)
+    assert pixels(good)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    engine: LocalEngine, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = arrays(engine.submit(request(seeds=(1, 2, 3, 4), steps=3)))
+    forward = UNet2DConditionModel.forward
+    sizes = []
+
+    def small(unet: UNet2DConditionModel, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(sample))
+        if len(sample) > 3:
+            raise torch.OutOfMemoryError("injected")
+        return forward(unet, sample, *args, **kwargs)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", small)
+    handle = engine.submit(request(seeds=(1, 2, 3, 4), steps=3))
+    for before, after in zip(expected, arrays(handle), strict=True):
+        assert np.abs(before - after).max() <= 1
+    assert sizes[:3] == [8, 4, 2]
+    assert max(sizes[7:]) <= 4, "the batch grew again at once"
+
+
+def test_out_of_memory_with_one_row_is_the_requests_failure(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
 
     with monkeypatch.context() as patch:
-        patch.setattr("models.engine.generate_image", broken)
-        handle = engine.submit(request())
-        with pytest.raises(GenerationFailed, match=r"unexpected ZeroDivisionError$"):
-            handle.result(WAIT)
+        patch.setattr(UNet2DConditionModel, "forward", none_left)
+        with pytest.raises(GenerationFailed, match="smaller width") as caught:
+            engine.submit(request()).result(WAIT)
+    assert caught.value.code == "out_of_memory"
     assert pixels(engine.submit(request()))
+
+
+def test_a_dead_engine_thread_is_replaced(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = engine.submit(endless())
+    until_running(running)
+    with monkeypatch.context() as patch:
+        patch.setattr("models.engine.choose", lambda *_: 1 / 0)
+        with pytest.raises(GenerationFailed, match="ZeroDivisionError") as caught:
+            running.result(WAIT)
+    assert caught.value.code == "engine_failed"
+    assert pixels(engine.submit(request()))
+    assert engine.describe().restarts >= 1
+
+
+def test_a_request_that_is_overdue_fails_with_its_own_code(engine: LocalEngine) -> None:
+    asked = replace(endless(), timeout=0.3)
+    with pytest.raises(GenerationFailed, match=r"not done within 0.3 seconds") as caught:
+        engine.submit(asked).result(WAIT)
+    assert caught.value.code == "timeout"
+
+
+def test_previews_come_in_the_pictures_size(engine: LocalEngine) -> None:
+    handle = engine.submit(replace(request(seeds=(1, 2), steps=5), preview_every=2))
+    previews = [event for event in handle.events(timeout=WAIT) if isinstance(event, Preview)]
+    assert sorted((preview.index, preview.step) for preview in previews) == [
+        (0, 2),
+        (0, 4),
+        (1, 2),
+        (1, 4),
+    ]
+    assert {preview.image.size for preview in previews} == {(32, 32)}
 
 
 def test_a_model_published_again_is_loaded_again(engine: LocalEngine, catalog: Catalog) -> None:
@@ -199,13 +339,6 @@ def test_an_adapter_follows_its_base_when_that_is_published_again(
     assert pixels(engine.submit(request(model="rex"))) != before
 
 
-def test_only_the_last_used_models_stay_in_memory(engine: LocalEngine, catalog: Catalog) -> None:
-    publish_adapter(catalog, "max")
-    for model in ("tiny", "rex", "tiny", "max"):
-        engine.submit(request(model=model)).result(WAIT)
-    assert set(engine.describe().resident) == {"tiny", "max"}
-
-
 def test_the_engine_is_ready_once_a_model_is_loaded(engine: LocalEngine) -> None:
     assert not engine.describe().ready
     engine.warm_up("no-such-model")
@@ -213,22 +346,29 @@ def test_the_engine_is_ready_once_a_model_is_loaded(engine: LocalEngine) -> None
     engine.submit(request(model="rex")).result(WAIT)
     status = engine.describe()
     assert status.ready
-    assert status.resident == ("rex",)
+    assert status.resident == ("tiny", "rex")
     assert (status.device, status.dtype) == ("cpu", "float32")
 
 
-def test_closing_ends_what_runs_and_fails_what_waits(engine: LocalEngine) -> None:
-    running, waiting = engine.submit(endless()), engine.submit(request())
-    until_running(running)
+def test_closing_finishes_what_was_submitted(engine: LocalEngine) -> None:
+    handles = [engine.submit(request(steps=5)) for _ in range(3)]
     engine.close(WAIT)
-    last = list(waiting.events())[-1]
-    assert isinstance(last, Failed)
-    assert last.code == EngineClosed.code
-    with pytest.raises(GenerationCancelled):
-        running.result(WAIT)
+    assert all(pixels(handle) for handle in handles)
     with pytest.raises(EngineClosed):
         engine.submit(request())
     assert not engine.describe().ready
+
+
+def test_closing_hands_back_what_takes_too_long(narrow: LocalEngine) -> None:
+    running, waiting = narrow.submit(endless()), narrow.submit(endless())
+    until_running(running)
+    narrow.close(timeout=0.1)
+    for handle in (running, waiting):
+        last = list(handle.events())[-1]
+        assert isinstance(last, Failed)
+        assert last.code == EngineClosed.code
+    names = {thread.name for thread in threading.enumerate()}
+    assert not {name for name in names if name.startswith("dogbooth")}
 
 
 def test_many_threads_may_submit_at_once(engine: LocalEngine) -> None:

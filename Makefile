@@ -1,14 +1,18 @@
-# make serve | test | check        PYTHON=python3.12 make serve   to choose the interpreter
+# make serve | test | check | bench        PYTHON=python3.12 make serve   to choose the interpreter
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
 READY := .venv/.ready
 BIN := .venv/bin
 
-.PHONY: serve test check setup clean
+# glibc: huge pages, and freed blocks are kept for the next step (other C libraries ignore these).
+ALLOCATOR := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592
+
+.PHONY: serve test check bench setup clean
 
 serve: $(READY)
-	$(BIN)/uvicorn api.main:app --host $(HOST) --port $(PORT) --timeout-graceful-shutdown 5
+	$(ALLOCATOR) $(BIN)/uvicorn api.main:app --host $(HOST) --port $(PORT) --timeout-graceful-shutdown 5
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -19,6 +23,10 @@ check: $(READY)
 	$(BIN)/ruff check $(if $(CI),,--fix) .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# SCENARIO="mixed throughput" make bench   to run some of them
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(SCENARIO)
 
 setup: $(READY)
 

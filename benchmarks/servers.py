@@ -1,0 +1,94 @@
+"""Starts ours and the baseline as processes of their own, one at a time, on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+SIDES = ("ours", "baseline")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides share."""
+
+    base: Path
+    """The folder of the base's pipeline."""
+    home: Path
+    """DOGBOOTH_HOME of our side; its `models` folder holds the adapters of both."""
+    threads: int
+    dtype: str = "bf16"
+    allocator: bool = True
+    """Whether our side runs with the allocator settings of `make serve`."""
+
+
+ALLOCATOR = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_THRESHOLD_": str(8 * 2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
+}
+
+
+def environment(side: str, setting: Setting, adapters: bool) -> dict[str, str]:
+    """The environment of one side's process."""
+    names = {"bf16": "bfloat16", "fp32": "float32"}
+    own = {
+        "DOGBOOTH_HOME": str(setting.home),
+        "DOGBOOTH_THREADS": str(setting.threads),
+        "DOGBOOTH_DTYPE": setting.dtype,
+        "DOGBOOTH_DEFAULT_MODEL": "dogbooth-base",
+        "DOGBOOTH_QUEUE_LIMIT": "256",
+    }
+    if setting.allocator:
+        own |= ALLOCATOR
+    other = {
+        "BASELINE_MODEL": str(setting.base),
+        "BASELINE_ADAPTERS": str(setting.home / ("models" if adapters else "none")),
+        "BASELINE_THREADS": str(setting.threads),
+        "BASELINE_DTYPE": names[setting.dtype],
+    }
+    return {**os.environ, **(own if side == "ours" else other)}
+
+
+@contextmanager
+def serve(side: str, setting: Setting, adapters: bool = False) -> Iterator[str]:
+    """The address of a running server of `side`, warm: it has made a picture."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    app = "api.main:app" if side == "ours" else "benchmarks.baseline:app"
+    command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, env=environment(side, setting, adapters))
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for_picture(address, process)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for_picture(address: str, process: subprocess.Popen[bytes], limit: float = 120) -> float:
+    """Seconds until the server gave its first picture."""
+    started = time.perf_counter()
+    body = {"prompt": "a photo of a dog", "model": "dogbooth-base", "steps": 2}
+    while time.perf_counter() - started < limit:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {process.returncode}")
+        try:
+            answer = httpx.post(f"{address}/generate", json=body, headers=PNG, timeout=limit)
+            answer.raise_for_status()
+            return time.perf_counter() - started
+        except httpx.TransportError:
+            time.sleep(0.02)
+    raise TimeoutError(f"no picture within {limit} s")
+
+
+PNG = {"Accept": "image/png"}

@@ -87,6 +87,11 @@ class CaptionTable:
         self.nothing = tokenise(tokenizer, [""])
         self.empty_share, self.generic_share = empty, generic
 
+    def token_ids(self) -> Tensor:
+        """Every token id that some caption holds, each once."""
+        ids: Tensor = torch.cat([*self.named, *self.generic, self.nothing]).unique()
+        return ids
+
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """One caption `[B, window]` for each of `rows` `[B]`."""
         drawn = []

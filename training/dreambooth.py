@@ -34,7 +34,7 @@ from training.adapters import (
 from training.captioning import tokenise, training_captions
 from training.checkpoints import save_pipeline
 from training.config import ConfigError, plain
-from training.pictures import grid, normalise, pixels, random_crops
+from training.pictures import grid, mirror_correlation, normalise, pixels, random_crops
 from training.prior import class_latents
 from training.versions import library_versions
 
@@ -75,6 +75,9 @@ class DreamBoothConfig:
     warmup: int = 20
     crops_per_photo: int = 4
     """Random crops (where the dataset is larger than the base) cached as latents, each flipped."""
+    frontal_bias: float = 0.0
+    """A photo is drawn exp(bias * c) times as often among its subject's, c being its correlation
+    with its mirror image; the embedded base itself was trained with 6."""
     resolution: int | None = None
     """Side in pixels; None takes the base's."""
     mixed_precision: Precision = "auto"
@@ -96,6 +99,7 @@ class DreamBoothConfig:
             "crops_per_photo": 1,
             "prior_loss_weight": 0,
             "warmup": 0,
+            "frontal_bias": 0,
         }
         for key, low in least.items():
             if getattr(self, key) < low:
@@ -112,6 +116,8 @@ class Subjects:
 
     pictures: Tensor
     """Bytes `[N, 3, S, S]`."""
+    subject_rows: Tensor
+    """Which subject each row `[N]` shows, as an index into `instance_prompts`."""
     prompts: list[list[str]]
     """All captions of each row."""
     instance_prompts: list[str]
@@ -147,6 +153,7 @@ def read_subjects(folder: Path, breeds: Sequence[str] = ()) -> Subjects:
     texts = {kind: training_captions(named(*kind[:3]), kind[3]) for kind in set(kinds)}
     return Subjects(
         pictures=pixels(rows["image"]),
+        subject_rows=torch.tensor([subjects.index(kind[:3]) for kind in kinds]),
         prompts=[texts[kind] for kind in kinds],
         instance_prompts=[named(*subject)("whole")["en"][0] for subject in subjects],
         breeds=[breed for synset, breed, _ in subjects if synset],
@@ -212,12 +219,15 @@ def dreambooth(config: DreamBoothConfig, catalog: Catalog, work: Path) -> Path:
     for model in trained_models:
         model.train()
 
+    weights = draw_weights(subjects, config.frontal_bias)[instance_rows]
     bar = tqdm(total=config.steps, desc=config.name, unit="step")
     losses: list[float] = []
     while len(losses) < config.steps:
         total = 0.0
         for _ in range(config.gradient_accumulation):
-            chosen = torch.randint(len(instance_latents), (config.batch_size,), generator=generator)
+            chosen = torch.multinomial(
+                weights, config.batch_size, replacement=True, generator=generator
+            )
             latents = instance_latents[chosen]
             prompts = [
                 draw(subjects.prompts[row], generator) for row in instance_rows[chosen].tolist()
@@ -309,6 +319,16 @@ def class_prompts(base: str, catalog: Catalog) -> tuple[str, ...]:
     except ModelsError:
         prompt = None
     return (prompt or "a photo of a dog",)
+
+
+def draw_weights(subjects: Subjects, frontal_bias: float) -> Tensor:
+    """How often each row `[N]` is drawn; with a bias, subjects alike, their fronts more often."""
+    if frontal_bias == 0:
+        return torch.ones(len(subjects.pictures))
+    weights = (frontal_bias * mirror_correlation(subjects.pictures)).exp()
+    totals = torch.zeros(len(subjects.instance_prompts))
+    totals.index_add_(0, subjects.subject_rows, weights)
+    return weights / totals[subjects.subject_rows]
 
 
 @torch.no_grad()

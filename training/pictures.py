@@ -48,3 +48,24 @@ def random_crops(pictures: Tensor, size: int, generator: torch.Generator) -> Ten
 def normalise(pictures: Tensor) -> Tensor:
     """Bytes to [-1, 1] in `channels_last` order, as diffusers' autoencoders take them."""
     return pictures.float().div(127.5).sub(1).to(memory_format=torch.channels_last)
+
+
+def mirror_correlation(pictures: Tensor, side: int = 36, reach: int = 3) -> Tensor:
+    """Correlation `[N]` of bytes `[N, 3, S, S]` with their mirror images, in grey, `side` px small.
+
+    The best of the mirror axes within `reach` px of the middle: near 1 for a face from the front.
+    """
+    window = side - 2 * reach - 2
+    edge = (side - window) // 2
+    best = torch.full((len(pictures),), -1.0)
+    for start in range(0, len(pictures), 512):
+        part = pictures[start : start + 512].float().mean(dim=1, keepdim=True)
+        small = torch.nn.functional.interpolate(part, size=(side, side), mode="area")[:, 0]
+        for shift in range(-reach, reach + 1):
+            left = edge + shift
+            seen = small[:, edge : edge + window, left : left + window]
+            centred = seen - seen.mean(dim=(1, 2), keepdim=True)
+            mirrored = (centred * centred.flip(-1)).mean(dim=(1, 2))
+            correlation = mirrored / centred.square().mean(dim=(1, 2)).clamp(min=1e-6)
+            best[start : start + 512] = torch.maximum(best[start : start + 512], correlation)
+    return best

@@ -27,8 +27,13 @@ from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
 from training.growth import GrowthConfig, train_growth
-from training.pictures import pixels, random_crops
-from training.text import TextConfig, build_text_encoder, train_tokenizer
+from training.pictures import mirror_correlation, pixels, random_crops
+from training.text import (
+    TextConfig,
+    build_text_encoder,
+    spread_unseen_tokens,
+    train_tokenizer,
+)
 from training.versions import library_versions
 
 
@@ -164,6 +169,7 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     pipeline = train_unet(
         vae, tokenizer, text_encoder, sets, captions, config.unet, config.seed, config.work
     )
+    spread_unseen_tokens(pipeline.text_encoder, captions.token_ids(), config.seed)
     return publish_base(pipeline, photos, config, catalog)
 
 
@@ -198,9 +204,7 @@ def make_latents(
             state[f"{side}_rows"] = rows.repeat(2 * config.crops_per_photo)
         save_state(path, state)
     vae.load_state_dict(state["vae"])
-    is_box = torch.tensor([crop == "box" for _, _, crop in photos.kinds])
-    share = config.unet.box_share if 0 < is_box.sum() < len(is_box) else 0.5
-    row_weights = torch.where(is_box, share / is_box.sum(), (1 - share) / (~is_box).sum())
+    row_weights = draw_weights(photos, config.unet)
 
     def latent_set(side: str, resolution: int) -> LatentSet:
         rows = state[f"{side}_rows"]
@@ -210,6 +214,17 @@ def make_latents(
         resolution: (latent_set("training", resolution), latent_set("held_out", resolution))
         for resolution in resolutions
     }
+
+
+def draw_weights(photos: Photos, config: UNetConfig) -> Tensor:
+    """How often each row `[N]` is drawn: breeds alike, heads and boxes by their shares."""
+    weights = (config.frontal_bias * mirror_correlation(photos.pictures)).exp()
+    both = {"portrait", "box"} <= {crop for _, _, crop in photos.kinds}
+    for kind in set(photos.kinds):
+        rows = torch.tensor([each == kind for each in photos.kinds])
+        share = (config.box_share if kind[2] == "box" else 1 - config.box_share) if both else 1.0
+        weights[rows] *= share / weights[rows].sum()
+    return weights
 
 
 def encode_crops(

@@ -5,7 +5,9 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from tokenizers import pre_tokenizers, trainers
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -61,6 +63,22 @@ def build_text_encoder(tokenizer: CLIPTokenizer, config: TextConfig) -> CLIPText
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+
+
+@torch.no_grad()
+def spread_unseen_tokens(text_encoder: CLIPTextModel, seen: Tensor, seed: int) -> None:
+    """Give every token outside the ids `seen` a random embedding as large as the trained ones.
+
+    Untrained ones stay near zero, so that all new names read alike and DreamBooth on a frozen text
+    encoder cannot tell them apart.
+    """
+    weight = text_encoder.get_input_embeddings().weight
+    unseen = torch.ones(len(weight), dtype=torch.bool)
+    unseen[seen] = False
+    trained = weight[~unseen]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(int(unseen.sum()), weight.shape[1], generator=generator)
+    weight[unseen] = trained.mean(dim=0) + trained.std(dim=0) * noise
 
 
 def without_accents(text: str) -> str:

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
 
 from models.catalog import Catalog
@@ -10,8 +11,22 @@ from training.autoencoder import AutoencoderConfig
 from training.base_unet import StageConfig, UNetConfig, stage_rates
 from training.config import ConfigError, build, read_toml
 from training.growth import GrowthConfig
-from training.pretrain import PretrainConfig, load_photos, pretrain, recipe_path
+from training.pictures import mirror_correlation
+from training.pretrain import (
+    Photos,
+    PretrainConfig,
+    draw_weights,
+    load_photos,
+    pretrain,
+    recipe_path,
+)
 from training.text import TextConfig
+
+SHARES = {"portrait": 0.75, "box": 0.25}
+
+
+def one_crop(photos: Photos) -> bool:
+    return len({crop for _, _, crop in photos.kinds}) == 1
 
 
 @pytest.fixture
@@ -94,6 +109,27 @@ def test_all_crops_of_a_photo_are_on_one_side(recipe: PretrainConfig) -> None:
     assert len(photos.training) + len(photos.held_out) == len(photos.pictures) == 12
     assert len(photos.held_out) == 2
     assert not set(photos.training.tolist()) & set(photos.held_out.tolist())
+
+
+def test_breeds_are_drawn_alike_and_faces_from_the_front_more_often(
+    recipe: PretrainConfig,
+) -> None:
+    photos = load_photos(recipe)
+    weights = draw_weights(photos, replace(recipe.unet, box_share=0.25, frontal_bias=6.0))
+    correlation = mirror_correlation(photos.pictures)
+    for kind in set(photos.kinds):
+        rows = torch.tensor([each == kind for each in photos.kinds])
+        assert weights[rows].sum() == pytest.approx(1.0 if one_crop(photos) else SHARES[kind[2]])
+        assert weights[rows].argmax() == correlation[rows].argmax()
+
+
+def test_a_mirror_image_correlates_a_one_sided_one_does_not() -> None:
+    half = torch.randint(0, 256, (2, 3, 48, 24), generator=torch.Generator().manual_seed(0))
+    face = torch.cat([half, half.flip(-1)], dim=-1).byte()
+    slope = torch.arange(48).mul(5).expand(1, 3, 48, 48).byte()
+    assert (mirror_correlation(face) > 0.95).all()
+    assert mirror_correlation(slope) < -0.5
+    assert mirror_correlation(face.roll(3, dims=-1)).min() > 0.6
 
 
 def test_each_stage_warms_up_and_falls_to_its_final_rate() -> None:

@@ -5,7 +5,13 @@ import torch
 from transformers import CLIPTokenizer
 
 from training.captioning import CaptionTable, base_captions, tokenise
-from training.text import TextConfig, build_text_encoder, train_tokenizer, without_accents
+from training.text import (
+    TextConfig,
+    build_text_encoder,
+    spread_unseen_tokens,
+    train_tokenizer,
+    without_accents,
+)
 
 TEXTS = [
     text
@@ -67,3 +73,21 @@ def test_draws_keep_their_shares(tokenizer: CLIPTokenizer) -> None:
     named = (drawn == beagle).any(dim=1).float().mean()
     assert 0.22 < empty < 0.28
     assert 0.46 < named < 0.54
+
+
+def test_tokens_that_were_never_seen_get_embeddings_as_large_as_the_others(
+    tokenizer: CLIPTokenizer,
+) -> None:
+    encoder = build_text_encoder(tokenizer, CONFIG)
+    rows = [("beagle", "beagle", "portrait")]
+    seen = CaptionTable(tokenizer, rows, empty=0.1, generic=0.1).token_ids()
+    weight = encoder.get_input_embeddings().weight
+    with torch.no_grad():
+        weight[seen] *= 50
+    before = weight.detach().clone()
+    spread_unseen_tokens(encoder, seen, seed=0)
+    unseen = torch.ones(len(weight), dtype=torch.bool)
+    unseen[seen] = False
+    assert torch.equal(weight[seen], before[seen])
+    assert 0.5 < weight[unseen].std() / weight[seen].std() < 2
+    assert tokenizer("shepherd").input_ids[1] not in seen.tolist()

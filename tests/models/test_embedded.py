@@ -24,7 +24,9 @@ def test_plain_diffusers_draws_the_picture_of_the_service() -> None:
     catalog = Catalog([embedded_folder()])
     engine = LocalEngine(catalog, "cpu", "fp32", threads=1)
     try:
-        request = GenerationRequest("un perro golden retriever", (5,), "dogbooth-base", steps=3)
+        request = GenerationRequest(
+            "un perro golden retriever", (5,), "dogbooth-base", steps=3, guidance_scale=4.0
+        )
         ours = engine.submit(request).result().images[0].image
     finally:
         engine.close()

@@ -287,7 +287,6 @@ class LocalEngine:
         collected = self._residents.collect()
         if collected is not None:
             model, error = collected
-            self._ready = self._ready or error is None
             for job in self._snapshot():
                 if job.model == model and not job.running:
                     self._guard(job, self._arrived, job, error)
@@ -309,6 +308,7 @@ class LocalEngine:
                     sample.placement = placement
             placement = job.samples[0].placement
             in_use |= {placement.base} | ({placement.adapter} if placement.adapter else set())
+            self._ready = True
             ready.append(job)
         if not asked:
             self._warm_up(in_use)
@@ -345,6 +345,7 @@ class LocalEngine:
         try:
             if self._residents.find(find_address(model, self._catalog)) is not None:
                 self._warm_ups.pop(0)
+                self._ready = True
             else:
                 self._residents.load(model, in_use)
         except ModelsError as error:

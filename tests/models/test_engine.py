@@ -362,13 +362,14 @@ def test_closing_finishes_what_was_submitted(engine: LocalEngine) -> None:
 def test_closing_hands_back_what_takes_too_long(narrow: LocalEngine) -> None:
     running, waiting = narrow.submit(endless()), narrow.submit(endless())
     until_running(running)
+    before = set(threading.enumerate())
     narrow.close(timeout=0.1)
     for handle in (running, waiting):
         last = list(handle.events())[-1]
         assert isinstance(last, Failed)
         assert last.code == EngineClosed.code
-    names = {thread.name for thread in threading.enumerate()}
-    assert not {name for name in names if name.startswith("dogbooth")}
+    ended = {thread.name for thread in before - set(threading.enumerate())}
+    assert ended == {"dogbooth-engine", "dogbooth-loader_0"}
 
 
 def test_many_threads_may_submit_at_once(engine: LocalEngine) -> None:

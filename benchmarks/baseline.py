@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 BASE = Path(os.environ["BASELINE_MODEL"])
 ADAPTERS = sorted(Path(os.environ["BASELINE_ADAPTERS"]).glob("*/pytorch_lora_weights.safetensors"))
+NAMES = {file.parent.name for file in ADAPTERS}
 
 torch.set_num_threads(int(os.environ["BASELINE_THREADS"]))
 pipeline = StableDiffusionPipeline.from_pretrained(
@@ -43,11 +44,11 @@ class Body(BaseModel):
 @contextmanager
 def model(name: str) -> Iterator[None]:
     """Switch the pipeline to an adapter, as PEFT's documentation shows it."""
-    if not ADAPTERS:
-        yield
-        return
-    pipeline.enable_lora()
-    pipeline.set_adapters(name)
+    if name in NAMES:
+        pipeline.enable_lora()
+        pipeline.set_adapters(name)
+    elif NAMES:
+        pipeline.disable_lora()
     yield
 
 

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import httpx
 
+from training.__main__ import ALLOCATOR
+
 SIDES = ("ours", "baseline")
+PNG = {"Accept": "image/png"}
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,6 @@ class Setting:
     """DOGBOOTH_HOME of our side; its `models` folder holds the adapters of both."""
     threads: int
     dtype: str = "bf16"
-    allocator: bool = True
-    """Whether our side runs with the allocator settings of `make serve`."""
-
-
-ALLOCATOR = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_MMAP_THRESHOLD_": str(8 * 2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(8 * 2**30),
-}
 
 
 def environment(side: str, setting: Setting, adapters: bool) -> dict[str, str]:
@@ -45,9 +39,8 @@ def environment(side: str, setting: Setting, adapters: bool) -> dict[str, str]:
         "DOGBOOTH_DTYPE": setting.dtype,
         "DOGBOOTH_DEFAULT_MODEL": "dogbooth-base",
         "DOGBOOTH_QUEUE_LIMIT": "256",
+        **ALLOCATOR,  # as `make serve` sets it
     }
-    if setting.allocator:
-        own |= ALLOCATOR
     other = {
         "BASELINE_MODEL": str(setting.base),
         "BASELINE_ADAPTERS": str(setting.home / ("models" if adapters else "none")),
@@ -89,6 +82,3 @@ def wait_for_picture(address: str, process: subprocess.Popen[bytes], limit: floa
         except httpx.TransportError:
             time.sleep(0.02)
     raise TimeoutError(f"no picture within {limit} s")
-
-
-PNG = {"Accept": "image/png"}

@@ -11,7 +11,6 @@ from typing import ParamSpec
 
 import torch
 from diffusers.utils import logging as diffusers_logging
-from PIL import Image
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
@@ -43,7 +42,7 @@ from models.requests import (
     Step,
 )
 from models.residents import Address, Base, Residents, find_address
-from models.sample import Sample, check_finite
+from models.sample import Sample, check_finite, tensor_picture
 from models.turns import BatchLimits, choose
 
 logger = logging.getLogger(__name__)
@@ -307,7 +306,7 @@ class LocalEngine:
                         sample.place(placement)
                     sample.placement = placement
             placement = job.samples[0].placement
-            in_use |= {placement.base} | ({placement.adapter} if placement.adapter else set())
+            in_use |= placement.weights
             self._ready = True
             ready.append(job)
         if not asked:
@@ -330,12 +329,8 @@ class LocalEngine:
 
     def _in_use(self, before: set[Base | Adapter]) -> set[Base | Adapter]:
         """The weights of older jobs, and of all running ones."""
-        used = set(before)
-        for job in self._jobs:
-            if job.running:
-                placement = job.samples[0].placement
-                used |= {placement.base} | ({placement.adapter} if placement.adapter else set())
-        return used
+        running = [job.samples[0].placement.weights for job in self._jobs if job.running]
+        return before.union(*running)
 
     def _warm_up(self, in_use: set[Base | Adapter]) -> None:
         """Load the first model that was asked to be warm, when no request needs the loader."""
@@ -464,7 +459,7 @@ class LocalEngine:
         assert sample.started is not None
         seconds = self._clock() - sample.started
         seed = sample.request.seeds[sample.index]
-        job.images[sample.index] = GeneratedImage(to_image(pixels), seed, seconds)
+        job.images[sample.index] = GeneratedImage(tensor_picture(pixels), seed, seconds)
         if len(job.images) == len(job.samples):
             images = tuple(job.images[index] for index in range(len(job.samples)))
             self._seconds_per_request = seconds
@@ -513,9 +508,3 @@ def decode(base: Base, latents: Tensor, max_pixels: int = 1024 * 1024) -> list[T
         for part in scaled.split(max(1, max_pixels // pixels))
         for picture in vae.decode(part).sample
     ]
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """`[3, H, W]` in [-1, 1] as an RGB picture."""
-    values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().byte()
-    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from models.catalog import CatalogEntry
 from models.errors import InvalidModel
 from models.manifest import ADAPTER_FILE
+from models.pipeline import first_line
 
 LOW_RANK_SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 
@@ -62,10 +63,8 @@ def read_adapter(entry: CatalogEntry, pipeline: StableDiffusionPipeline) -> Adap
             return_lora_metadata=True,
         )
     except Exception as error:  # a foreign file can make the library raise anything
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        first_line = first_line.replace(str(entry.folder), name)
-        raise InvalidModel(f"{name}/{ADAPTER_FILE}: {first_line}") from error
-    scales = {**(alphas or {}), **_peft_alphas(metadata or {}, state)}
+        reason = first_line(error, entry.folder)
+        raise InvalidModel(f"{name}/{ADAPTER_FILE}: {reason}") from error
     parts: dict[str, dict[str, LowRank]] = {"unet": {}, "text_encoder": {}}
     for key in state:
         if key.endswith(LOW_RANK_SUFFIXES[1]):
@@ -78,7 +77,7 @@ def read_adapter(entry: CatalogEntry, pipeline: StableDiffusionPipeline) -> Adap
         if up is None:
             raise InvalidModel(f"{name}/{ADAPTER_FILE}: {layer_key!r} has no lora_B")
         layer_name, layer = _find_layer(getattr(pipeline, part), layer_name, f"{name}: {key}")
-        pair = _fold(down, up, scales.get(layer_key + ".alpha"))
+        pair = _fold(down, up, _alpha(layer_key, alphas or {}, metadata or {}))
         if (pair.up.shape[0], *pair.down.shape[1:]) != tuple(layer.weight.shape):
             raise InvalidModel(
                 f"{name}/{ADAPTER_FILE}: {layer_key} is {tuple(pair.down.shape)} and "
@@ -91,17 +90,16 @@ def read_adapter(entry: CatalogEntry, pipeline: StableDiffusionPipeline) -> Adap
     return Adapter(parts["unet"], parts["text_encoder"])
 
 
-def _peft_alphas(metadata: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, float]:
-    """Each layer's alpha, in the form of kohya's keys, from the metadata of a PEFT file."""
-    alphas = {}
-    for key in state:
-        part, _, layer_name = key.partition(".")
-        layer_name = layer_name.removesuffix(LOW_RANK_SUFFIXES[0])
-        alpha = metadata.get(f"{part}.lora_alpha")
-        if alpha is not None:
-            pattern = metadata.get(f"{part}.alpha_pattern") or {}
-            alphas[f"{part}.{layer_name}.alpha"] = float(pattern.get(layer_name, alpha))
-    return alphas
+def _alpha(
+    layer_key: str, alphas: Mapping[str, float], metadata: Mapping[str, Any]
+) -> float | None:
+    """A layer's alpha from the metadata of a PEFT file, else from kohya's keys."""
+    part, _, layer_name = layer_key.partition(".")
+    alpha = metadata.get(f"{part}.lora_alpha")
+    if alpha is None:
+        return alphas.get(f"{layer_key}.alpha")
+    pattern = metadata.get(f"{part}.alpha_pattern") or {}
+    return float(pattern.get(layer_name, alpha))
 
 
 def _find_layer(component: nn.Module, name: str, label: str) -> tuple[str, nn.Linear | nn.Conv2d]:

@@ -124,7 +124,13 @@ def _load_adapter(pipeline: StableDiffusionPipeline, entry: CatalogEntry) -> Non
 def _invalid(path: Path, error: Exception) -> InvalidModel:
     """One line that says what is wrong with `path`, with no absolute path in it."""
     logger.warning("%s cannot be loaded", path, exc_info=error)
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error, path)
     if not path.exists():
-        first_line = f"not on this machine, and the hub did not give it ({first_line})"
-    return InvalidModel(f"{path.name}: {first_line.replace(str(path), path.name)}")
+        reason = f"not on this machine, and the hub did not give it ({reason})"
+    return InvalidModel(f"{path.name}: {reason}")
+
+
+def first_line(error: Exception, path: Path) -> str:
+    """What a library says of `path` in one line, with no absolute path in it."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.replace(str(path), path.name)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from models.errors import InvalidModel
 from models.residents import Base
+from models.sample import tensor_picture
 
 
 class Previewer:
@@ -35,9 +36,7 @@ class Previewer:
             if base.preview_projection is None:
                 base.preview_projection = fit_projection(base.pipeline.vae)
             pixels = project(latents, base.preview_projection)
-        small = ((pixels[0].float() / 2 + 0.5).clamp(0, 1) * 255).round().byte()
-        image = Image.fromarray(small.permute(1, 2, 0).cpu().numpy())
-        return image.resize((width, height), Image.Resampling.BICUBIC)
+        return tensor_picture(pixels[0]).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def load_tiny_decoder(folder: Path) -> AutoencoderTiny:

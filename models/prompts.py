@@ -23,7 +23,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._text_encoder = text_encoder
         self._limit = limit
-        self._cache: OrderedDict[tuple[int | None, str, int], Tensor] = OrderedDict()
+        self._cache: OrderedDict[tuple[Adapter | None, str, int], Tensor] = OrderedDict()
         self.adapters = RowAdapters(text_encoder)
 
     def encode(self, prompts: Sequence[str], adapter: Adapter | None) -> Tensor:
@@ -35,7 +35,7 @@ class PromptEncoder:
         chunked = [self._chunks(prompt) for prompt in prompts]
         length = max(len(chunks) for chunks in chunked)
         layers = adapter.text_encoder if adapter else {}
-        owner = id(adapter) if layers else None
+        owner = adapter if layers else None
         embeddings = []
         for prompt, chunks in zip(prompts, chunked, strict=True):
             key = (owner, prompt, length)
@@ -55,7 +55,7 @@ class PromptEncoder:
 
     def forget(self, adapter: Adapter) -> None:
         """Drop what was encoded with `adapter`, which leaves memory."""
-        for key in [key for key in self._cache if key[0] == id(adapter)]:
+        for key in [key for key in self._cache if key[0] is adapter]:
             del self._cache[key]
 
     def _chunks(self, prompt: str) -> list[list[tuple[int, float]]]:

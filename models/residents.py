@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -64,6 +65,11 @@ class Placement:
 
     base: Base
     adapter: Adapter | None
+
+    @property
+    def weights(self) -> set[Base | Adapter]:
+        """What must stay in memory while the request runs."""
+        return {self.base} if self.adapter is None else {self.base, self.adapter}
 
 
 @dataclass(frozen=True)
@@ -153,15 +159,16 @@ class Residents:
             return True
         address = find_address(model, self._catalog)
         base = self._bases.get(address.base)
-        needed: Collection[Base | Adapter] = in_use
-        if base is None or base.revision != address.base_revision:
+        if base is not None and base.revision == address.base_revision:
+            needed: Collection[Base | Adapter] = {*in_use, base}
+            wanted = (self._catalog.get(model).folder / ADAPTER_FILE).stat().st_size
+            read = partial(self._load_adapter, model, base)
+        else:
             if base is not None and base not in in_use:
                 self._drop((base.name, None))
+            needed = in_use
             wanted = self._weight_of_base(address.base)
-        else:
-            assert address.adapter is not None
-            needed = {*in_use, base}
-            wanted = (self._catalog.get(model).folder / ADAPTER_FILE).stat().st_size
+            read = partial(self._load_base, model, address.base)
         if not self._make_room(wanted, needed):
             if not in_use:
                 raise NotEnoughMemory(
@@ -169,10 +176,7 @@ class Residents:
                     f"the memory budget is {self.budget / 2**20:.0f} MiB"
                 )
             return False
-        if base is None or base.revision != address.base_revision:
-            future = self._loader.submit(self._load_base, model, address.base)
-        else:
-            future = self._loader.submit(self._load_adapter, model, base)
+        future = self._loader.submit(read)
         self._loading = model, future
         future.add_done_callback(lambda _: self._on_loaded())
         return True

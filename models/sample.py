@@ -144,6 +144,12 @@ def picture_tensor(picture: Image.Image, width: int, height: int) -> Tensor:
     return values.permute(2, 0, 1)[None] * 2 - 1
 
 
+def tensor_picture(pixels: Tensor) -> Image.Image:
+    """`[3, H, W]` in [-1, 1] as an RGB picture."""
+    values = ((pixels.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte()
+    return Image.fromarray(values.permute(1, 2, 0).cpu().numpy())
+
+
 def check_finite(values: Tensor, what: str) -> None:
     """Raise GenerationFailed where `values` hold an infinity or a NaN."""
     if not torch.isfinite(values).all():

@@ -14,6 +14,7 @@ from models.handle import FINAL, LocalHandle
 from models.requests import GenerationRequest
 from models.schedulers import SCHEDULERS
 from tests.api.conftest import make_settings, serve
+from tests.memory import memory
 from tests.tiny import publish_adapter, publish_base
 
 REQUESTS = 1000
@@ -66,11 +67,6 @@ def one_request(client: httpx.Client, dice: random.Random) -> str:
         return str(accepted.status_code)
     answer = client.post("/generate", json=body)
     return "answered" if answer.status_code == 200 else str(answer.status_code)
-
-
-def memory() -> int:
-    """Resident bytes of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def test_a_thousand_mixed_requests_all_end_and_leave_nothing_behind(

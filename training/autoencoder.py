@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training.checkpoints import load_state, save_state
+from training.checkpoints import Checkpoint, averaged
 from training.features import PerceptualFeatures, perceptual_distance
 from training.pictures import grid, normalise, random_crops, to_pictures
 
@@ -117,19 +117,20 @@ def train_autoencoder(
     resolution = pictures.shape[-1]
     vae = build_autoencoder(config, resolution).to(memory_format=torch.channels_last)
     features = PerceptualFeatures().to(memory_format=torch.channels_last)
-    ema = EMAModel(vae.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=config.learning_rate, weight_decay=1e-2)
+    parameters = list(vae.parameters())
+    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
     generator = torch.Generator().manual_seed(seed)
-    checkpoint = folder / "autoencoder.pt"
-    step = 0
-    if state := load_state(checkpoint):
-        vae.load_state_dict(state["vae"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        generator.set_state(state["generator"])
-        step = state["step"]
+    checkpoint = Checkpoint(
+        folder / "autoencoder.pt",
+        generator,
+        vae=vae,
+        ema=ema,
+        optimizer=optimizer,
+        schedule=schedule,
+    )
+    step = checkpoint.resume()
 
     writer = SummaryWriter(folder / "tensorboard" / "autoencoder", purge_step=step)
     bar = tqdm(total=config.steps, initial=step, desc="autoencoder", unit="step")
@@ -140,33 +141,21 @@ def train_autoencoder(
             loss, parts = reconstruction_loss(vae, features, batch, config, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        ema.step(vae.parameters())
+        ema.step(parameters)
         step += 1
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}")
         for name, value in parts.items():
             writer.add_scalar(name, value, step)
         if step % config.checkpoint_every == 0 or step == config.steps:
-            save_state(
-                checkpoint,
-                {
-                    "step": step,
-                    "vae": vae.state_dict(),
-                    "ema": ema.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "generator": generator.get_state(),
-                },
-            )
-            ema.store(vae.parameters())
-            ema.copy_to(vae.parameters())
-            report_reconstructions(vae, held_out[:8], writer, step, folder)
-            ema.restore(vae.parameters())
+            checkpoint.save(step)
+            with averaged(ema, parameters):
+                report_reconstructions(vae, held_out[:8], writer, step, folder)
     writer.close()
-    ema.copy_to(vae.parameters())
+    ema.copy_to(parameters)
     return vae
 
 

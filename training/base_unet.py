@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.captioning import CaptionTable
-from training.checkpoints import load_state, save_state
+from training.checkpoints import Checkpoint, averaged
 from training.pictures import grid
 
 
@@ -175,15 +175,15 @@ def train_unet(
     generator = torch.Generator().manual_seed(seed)
     rate = stage_rates(config.stages)
     total = sum(stage.steps for stage in config.stages)
-    checkpoint = folder / "unet.pt"
-    step = 0
-    if state := load_state(checkpoint):
-        unet.load_state_dict(state["unet"])
-        text_encoder.load_state_dict(state["text_encoder"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
-        step = state["step"]
+    checkpoint = Checkpoint(
+        folder / "unet.pt",
+        generator,
+        unet=unet,
+        text_encoder=text_encoder,
+        ema=ema,
+        optimizer=optimizer,
+    )
+    step = checkpoint.resume()
 
     writer = SummaryWriter(folder / "tensorboard" / "unet", purge_step=step)
     bar = tqdm(total=total, initial=step, desc="unet", unit="step")
@@ -216,25 +216,12 @@ def train_unet(
         bar.set_postfix(px=stage.resolution, loss=f"{running:.4f}")
         writer.add_scalar("loss", loss, step)
         if step % config.checkpoint_every == 0 or step == total:
-            save_state(
-                checkpoint,
-                {
-                    "step": step,
-                    "unet": unet.state_dict(),
-                    "text_encoder": text_encoder.state_dict(),
-                    "ema": ema.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "generator": generator.get_state(),
-                },
-            )
-            ema.store(trained)
-            ema.copy_to(trained)
-            writer.add_scalar(
-                f"held_out_{stage.resolution}", held_out_loss(pipeline, held_out, captions), step
-            )
-            size = latents.shape[-1] * pipeline.vae_scale_factor
-            sample_grid(pipeline, config, size, folder / "samples", step)
-            ema.restore(trained)
+            checkpoint.save(step)
+            with averaged(ema, trained):
+                loss_outside = held_out_loss(pipeline, held_out, captions)
+                writer.add_scalar(f"held_out_{stage.resolution}", loss_outside, step)
+                side = latents.shape[-1] * pipeline.vae_scale_factor
+                sample_grid(pipeline, config, side, folder / "samples", step)
     writer.close()
     ema.copy_to(trained)
     return pipeline

@@ -2,12 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.training_utils import EMAModel
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -27,6 +29,48 @@ def load_state(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+class Stateful(Protocol):
+    """A module, an optimizer, a schedule, an average."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+class Checkpoint:
+    """The file that a training loop writes now and then, and goes on from after a kill."""
+
+    def __init__(self, path: Path, generator: torch.Generator, **parts: Any) -> None:
+        """`parts` are the Stateful things of the loop, by their names in the file."""
+        self._path = path
+        self._generator = generator
+        self._parts: dict[str, Stateful] = parts
+
+    def resume(self) -> int:
+        """Put everything back as it was written; the steps taken so far, 0 without a file."""
+        state = load_state(self._path)
+        if state is None:
+            return 0
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+        self._generator.set_state(state["generator"])
+        step: int = state["step"]
+        return step
+
+    def save(self, step: int) -> None:
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        save_state(self._path, {"step": step, **parts, "generator": self._generator.get_state()})
+
+
+@contextmanager
+def averaged(ema: EMAModel, parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """Within the block, `parameters` are their averages."""
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    yield
+    ema.restore(parameters)
 
 
 def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:

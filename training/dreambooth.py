@@ -34,7 +34,7 @@ from training.adapters import (
 from training.captioning import tokenise, training_captions
 from training.checkpoints import save_pipeline
 from training.config import ConfigError, plain
-from training.pictures import grid, mirror_correlation, normalise, pixels, random_crops
+from training.pictures import frontal_weights, grid, normalise, pixels, random_crops
 from training.prior import class_latents
 from training.versions import library_versions
 
@@ -325,10 +325,7 @@ def draw_weights(subjects: Subjects, frontal_bias: float) -> Tensor:
     """How often each row `[N]` is drawn; with a bias, subjects alike, their fronts more often."""
     if frontal_bias == 0:
         return torch.ones(len(subjects.pictures))
-    weights = (frontal_bias * mirror_correlation(subjects.pictures)).exp()
-    totals = torch.zeros(len(subjects.instance_prompts))
-    totals.index_add_(0, subjects.subject_rows, weights)
-    return weights / totals[subjects.subject_rows]
+    return frontal_weights(subjects.pictures, subjects.subject_rows, frontal_bias)
 
 
 @torch.no_grad()

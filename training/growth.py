@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from training.autoencoder import report_reconstructions, warm_cosine
-from training.checkpoints import load_state, save_state
+from training.checkpoints import Checkpoint, averaged
 from training.features import PerceptualFeatures, perceptual_distance
 from training.pictures import normalise, random_crops
 
@@ -83,19 +83,15 @@ def train_growth(
     vae.requires_grad_(False).eval()
     grown = grow(vae).to(memory_format=torch.channels_last)
     features = PerceptualFeatures().to(memory_format=torch.channels_last)
-    ema = EMAModel(grown.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    optimizer = torch.optim.AdamW(grown.parameters(), lr=config.learning_rate, fused=True)
+    parameters = list(grown.parameters())
+    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
     generator = torch.Generator().manual_seed(seed)
-    checkpoint = folder / "growth.pt"
-    step = 0
-    if state := load_state(checkpoint):
-        grown.load_state_dict(state["vae"])
-        ema.load_state_dict(state["ema"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        generator.set_state(state["generator"])
-        step = state["step"]
+    checkpoint = Checkpoint(
+        folder / "growth.pt", generator, vae=grown, ema=ema, optimizer=optimizer, schedule=schedule
+    )
+    step = checkpoint.resume()
 
     writer = SummaryWriter(folder / "tensorboard" / "growth", purge_step=step)
     bar = tqdm(total=config.steps, initial=step, desc="growth", unit="step")
@@ -117,31 +113,19 @@ def train_growth(
             loss = l1 + config.perceptual_weight * perceptual + distance
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(grown.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        ema.step(grown.parameters())
+        ema.step(parameters)
         step += 1
         bar.update()
         bar.set_postfix(l1=f"{l1.item():.3f}", latents=f"{distance.item():.3f}")
         for name, value in (("l1", l1), ("perceptual", perceptual), ("latents", distance)):
             writer.add_scalar(name, value.item(), step)
         if step % config.checkpoint_every == 0 or step == config.steps:
-            save_state(
-                checkpoint,
-                {
-                    "step": step,
-                    "vae": grown.state_dict(),
-                    "ema": ema.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "generator": generator.get_state(),
-                },
-            )
-            ema.store(grown.parameters())
-            ema.copy_to(grown.parameters())
-            report_reconstructions(grown, held_out[:8], writer, step, folder, "growth")
-            ema.restore(grown.parameters())
+            checkpoint.save(step)
+            with averaged(ema, parameters):
+                report_reconstructions(grown, held_out[:8], writer, step, folder, "growth")
     writer.close()
-    ema.copy_to(grown.parameters())
+    ema.copy_to(parameters)
     return grown

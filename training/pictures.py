@@ -50,6 +50,17 @@ def normalise(pictures: Tensor) -> Tensor:
     return pictures.float().div(127.5).sub(1).to(memory_format=torch.channels_last)
 
 
+def frontal_weights(pictures: Tensor, groups: Tensor, bias: float) -> Tensor:
+    """How often each of bytes `[N, 3, S, S]` is drawn; the weights of each group sum to 1.
+
+    `groups` `[N]` numbers the groups from 0. Within one, a picture weighs exp(bias * c), c being
+    its correlation with its mirror image.
+    """
+    weights = (bias * mirror_correlation(pictures)).exp()
+    totals = torch.zeros(int(groups.max()) + 1).index_add(0, groups, weights)
+    return weights / totals[groups]
+
+
 def mirror_correlation(pictures: Tensor, side: int = 36, reach: int = 3) -> Tensor:
     """Correlation `[N]` of bytes `[N, 3, S, S]` with their mirror images, in grey, `side` px small.
 

@@ -27,7 +27,7 @@ from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
 from training.growth import GrowthConfig, train_growth
-from training.pictures import mirror_correlation, pixels, random_crops
+from training.pictures import frontal_weights, pixels, random_crops
 from training.text import (
     TextConfig,
     build_text_encoder,
@@ -131,27 +131,16 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     A stage that was finished is not run again: it is read from `config.work`.
     """
     photos = load_photos(config)
-    vae = train_autoencoder(
-        photos.pictures[photos.training],
-        centre_crops(photos.pictures[photos.held_out], config.resolution),
-        config.autoencoder,
-        config.seed,
-        config.work,
-    )
+    seen = photos.pictures[photos.training]
+    unseen = centre_crops(photos.pictures[photos.held_out], config.resolution)
+    vae = train_autoencoder(seen, unseen, config.autoencoder, config.seed, config.work)
     if until == "autoencoder":
         return None
     vae, sets = make_latents(vae, photos, config)
     if until == "latents":
         return None
     if config.growth.steps:
-        vae = train_growth(
-            vae,
-            photos.pictures[photos.training],
-            centre_crops(photos.pictures[photos.held_out], config.resolution),
-            config.growth,
-            config.seed,
-            config.work,
-        )
+        vae = train_growth(vae, seen, unseen, config.growth, config.seed, config.work)
     if until == "growth":
         return None
     texts = [
@@ -218,13 +207,13 @@ def make_latents(
 
 def draw_weights(photos: Photos, config: UNetConfig) -> Tensor:
     """How often each row `[N]` is drawn: breeds alike, heads and boxes by their shares."""
-    weights = (config.frontal_bias * mirror_correlation(photos.pictures)).exp()
-    both = {"portrait", "box"} <= {crop for _, _, crop in photos.kinds}
-    for kind in set(photos.kinds):
-        rows = torch.tensor([each == kind for each in photos.kinds])
-        share = (config.box_share if kind[2] == "box" else 1 - config.box_share) if both else 1.0
-        weights[rows] *= share / weights[rows].sum()
-    return weights
+    kinds = sorted(set(photos.kinds))
+    groups = torch.tensor([kinds.index(kind) for kind in photos.kinds])
+    weights = frontal_weights(photos.pictures, groups, config.frontal_bias)
+    if not {"portrait", "box"} <= {crop for _, _, crop in kinds}:
+        return weights
+    shares = [config.box_share if crop == "box" else 1 - config.box_share for _, _, crop in kinds]
+    return weights * torch.tensor(shares)[groups]
 
 
 def encode_crops(

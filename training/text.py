@@ -69,8 +69,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer, config: TextConfig) -> CLIPText
 def spread_unseen_tokens(text_encoder: CLIPTextModel, seen: Tensor, seed: int) -> None:
     """Give every token outside the ids `seen` a random embedding as large as the trained ones.
 
-    Untrained ones stay near zero, so that all new names read alike and DreamBooth on a frozen text
-    encoder cannot tell them apart.
+    Meant to let DreamBooth on a frozen text encoder tell new names apart; not shown to help.
     """
     weight = text_encoder.get_input_embeddings().weight
     unseen = torch.ones(len(weight), dtype=torch.bool)

@@ -19,9 +19,7 @@ from api.generation import Generation
 from models.requests import Cancelled, Failed, Preview, Started, Step
 from tests.api.scripted import ScriptedEngine
 from tests.api.test_errors import error_of
-from tests.api.waiting import in_background, wait_until
-
-DOG = {"prompt": "a dog", "seed": 7}
+from tests.api.waiting import DOG, in_background, start, wait_until
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,6 @@ def parse(lines: Iterable[str]) -> list[Told]:
     return events
 
 
-def start(client: TestClient, **fields: Any) -> str:
-    return client.post("/generations", json={**DOG, **fields}).headers["location"]
-
-
 def listen(client: TestClient, path: str, **headers: str) -> list[Told]:
     answer = client.get(f"{path}/events", headers=headers)
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -64,7 +58,7 @@ def preview(colour: str, index: int = 0, step: int = 1, side: int = 32) -> dict[
 
 
 def test_a_stream_tells_of_every_step_and_ends_with_the_answer(client: TestClient) -> None:
-    path = start(client, steps=3, preview_every=1)
+    path = start(client, {**DOG, "steps": 3, "preview_every": 1})
     events = listen(client, path)
     names = [event.name for event in events]
     assert names[0] == "queued" and names[1] == "started" and names[-1] == "finished"

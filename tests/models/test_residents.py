@@ -1,7 +1,6 @@
 import gc
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from models.errors import GenerationFailed, InvalidModel, NotEnoughMemory
 from models.manifest import ADAPTER_FILE
 from models.requests import GenerationRequest, Limits, Step
 from models.residents import Residents, find_address
+from tests.memory import memory
 from tests.tiny import publish_adapter, publish_base
 
 CPU = torch.device("cpu")
@@ -148,8 +148,3 @@ def test_memory_stays_level_over_fifty_switches(catalog: Catalog) -> None:
     engine.close()
     gc.collect()
     assert max(resident[25:]) <= 1.05 * max(resident[10:25])
-
-
-def memory() -> int:
-    """Resident bytes of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -59,7 +59,7 @@ def test_training_goes_on_after_a_stop_as_if_never_stopped(
     whole = train_autoencoder(pictures[:6], held_out, TINY, 0, tmp_path / "a")
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.autoencoder.save_state", save_and_stop)
+        patch.setattr("training.checkpoints.save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             train_autoencoder(pictures[:6], held_out, TINY, 0, tmp_path / "b")
     resumed = train_autoencoder(pictures[:6], held_out, TINY, 0, tmp_path / "b")

@@ -93,7 +93,7 @@ def test_a_killed_u_net_goes_on_as_if_never_stopped(
     whole = pretrain(recipe, Catalog([tmp_path / "whole"]))
     stopped = replace(recipe, work=tmp_path / "again")
     with monkeypatch.context() as patch:
-        patch.setattr("training.base_unet.save_state", save_and_stop)
+        patch.setattr("training.checkpoints.save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             pretrain(stopped, Catalog([tmp_path / "resumed"]))
     assert Catalog([tmp_path / "resumed"]).entries() == []

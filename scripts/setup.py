@@ -1,4 +1,7 @@
-"""Installs the project into .venv with Poetry, which it puts into .poetry: `make setup`."""
+"""Installs the project into .venv with Poetry, which it puts into .poetry: `make setup`.
+
+What stands behind it goes to `poetry install`: `python scripts/setup.py --only main`.
+"""
 
 import os
 import subprocess
@@ -42,8 +45,9 @@ def main() -> None:
     # Poetry reads neither pip's configuration nor indexes that serve the HTML form only; the
     # plugin lets it ask the index that pip asks.
     environment = os.environ | {"POETRY_PYPI_MIRROR_URL": index}
+    # Compiled now, as importing torch and diffusers takes twice as long the first time otherwise.
     run(
-        [str(poetry), "install", "--no-interaction"],
+        [str(poetry), "install", "--no-interaction", "--compile", *sys.argv[1:]],
         "the packages could not be installed",
         environment,
     )

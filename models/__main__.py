@@ -1,4 +1,8 @@
-"""Looking at models: `python -m models sheet --output sheet.png` draws every breed of one."""
+"""Models by hand: looked at, taken in and given out.
+
+`python -m models sheet --output sheet.png` draws every breed of one,
+`python -m models import rex.safetensors --name rex --base dogbooth-base` takes a LoRA in.
+"""
 
 import argparse
 import os
@@ -10,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.catalog import Catalog, embedded_folder
 from models.errors import ModelsError
+from models.formats.commands import add_commands
 from models.manifest import Manifest
 
 LABEL_HEIGHT = 22
@@ -25,21 +30,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--seeds", type=int, default=4, help="seeds 0 to N-1 (default: 4)")
     command.add_argument("--prompt", action="append", help="instead of one prompt a breed")
     command.add_argument("--columns", type=int, default=2, help="prompts side by side")
+    command.set_defaults(run=draw_sheet)
+    add_commands(commands)
     options = parser.parse_args(arguments)
-    if options.seeds < 1 or options.columns < 1:
-        parser.error(f"--seeds {options.seeds} and --columns {options.columns} must be at least 1")
     home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))
     catalog = Catalog([home / "models", embedded_folder()])
     try:
-        name = options.model or catalog.default_model()
-        prompts = options.prompt or taught_prompts(name, catalog)
-        rows = draw_rows(name, prompts, options.seeds, catalog)
-    except ModelsError as error:
+        print(options.run(options, catalog))
+    except (ModelsError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    sheet(prompts, rows, options.columns).save(options.output)
-    print(f"{len(prompts)} prompts, seeds 0 to {options.seeds - 1}: {options.output}")
     return 0
+
+
+def draw_sheet(options: argparse.Namespace, catalog: Catalog) -> str:
+    """Draw what a model was taught and save it as one picture."""
+    if options.seeds < 1 or options.columns < 1:
+        given = f"--seeds {options.seeds} and --columns {options.columns}"
+        raise ValueError(f"{given} must be at least 1")
+    name = options.model or catalog.default_model()
+    prompts = options.prompt or taught_prompts(name, catalog)
+    rows = draw_rows(name, prompts, options.seeds, catalog)
+    sheet(prompts, rows, options.columns).save(options.output)
+    return f"{len(prompts)} prompts, seeds 0 to {options.seeds - 1}: {options.output}"
 
 
 def taught_prompts(name: str, catalog: Catalog) -> list[str]:

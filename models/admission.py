@@ -1,6 +1,7 @@
 """Fills in a request's defaults from its model and refuses what the model cannot serve."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,12 +64,19 @@ def size_multiple(entry: CatalogEntry, catalog: Catalog) -> int:
 
 def _factor(component: Path) -> int:
     """How often a component's blocks halve height and width, as a power of two."""
+    file = component / "config.json"
     try:
-        config: dict[str, Any] = json.loads((component / "config.json").read_bytes())
-        return int(2 ** (len(config["block_out_channels"]) - 1))
+        return _read_factor(file, file.stat().st_mtime_ns)
     except (OSError, ValueError, KeyError, TypeError) as error:
         label = f"{component.parent.name}/{component.name}/config.json"
         raise InvalidModel(f"{label}: no block_out_channels can be read") from error
+
+
+@lru_cache(256)
+def _read_factor(file: Path, written: int) -> int:
+    """The factor of a config that was `written` then: every request and listing asks for it."""
+    config: dict[str, Any] = json.loads(file.read_bytes())
+    return int(2 ** (len(config["block_out_channels"]) - 1))
 
 
 def _check(request: ResolvedRequest, multiple: int, limits: Limits) -> None:

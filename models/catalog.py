@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from models.errors import InvalidModel, ModelExists, ModelNotFound
+from models.disk import sync, sync_tree
+from models.errors import InvalidModel, ModelExists, ModelInUse, ModelNotFound, ModelReadOnly
 from models.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest, read_manifest, write_manifest
 
+DEFAULT_FILE = ".default"
+"""In the first root: the name of the model that was chosen as the default."""
 PREFERRED = ("dogbooth-breeds", "dogbooth-base")
 
 
@@ -37,6 +40,7 @@ class Catalog:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(roots)
+        self._read: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
 
     def entries(self) -> list[CatalogEntry]:
         """Every whole model, by name; what cannot be read as a model is left out."""
@@ -62,14 +66,81 @@ class Catalog:
                 pass
         raise ModelNotFound(f"no model is called {name[:80]!r}; {self._what_exists()}")
 
-    def default_model(self, preferred: str | None = None) -> str:
-        """The name to use when none is given; raises ModelNotFound when there is no model."""
+    def default_model(
+        self, preferred: str | None = None, entries: Sequence[CatalogEntry] | None = None
+    ) -> str:
+        """The name to use when none is given: the chosen one, else `preferred`, else one there is.
+
+        `entries` spares reading them again. Raises ModelNotFound when there is no model.
+        """
+        chosen = self._chosen_default()
+        if chosen is not None:
+            return chosen
         if preferred is not None:
             return preferred
-        names = [entry.manifest.name for entry in self.entries()]
+        names = [entry.manifest.name for entry in (self.entries() if entries is None else entries)]
         if not names:
             raise ModelNotFound("there is no model yet; publish one with `python -m training`")
         return next((name for name in PREFERRED if name in names), names[0])
+
+    def choose_default(self, name: str | None) -> None:
+        """Use `name` from now on when no model is given; None leaves the choice open again."""
+        path = self._roots[0] / DEFAULT_FILE
+        if name is None:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{DEFAULT_FILE}.{uuid4().hex}")
+        partial.write_text(self.get(name).manifest.name, encoding="utf-8")
+        partial.replace(path)
+
+    def is_read_only(self, entry: CatalogEntry) -> bool:
+        """Whether the model is not under the root that takes what is published."""
+        return entry.folder.parent != self._roots[0]
+
+    def amend(self, name: str, **fields: object) -> None:
+        """Change `fields` of the model's manifest that say nothing of its weights.
+
+        Raises ModelNotFound or ModelReadOnly.
+        """
+        entry = self._own(name)
+        manifest = entry.manifest.model_copy(update=fields)
+        status = entry.folder.stat()
+        write_manifest(entry.folder, manifest)
+        # The same weights: the folder's time stands for their revision.
+        os.utime(entry.folder, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def check_removable(self, name: str) -> CatalogEntry:
+        """The model `name`; raises ModelNotFound, ModelReadOnly, or ModelInUse for a base."""
+        entry = self._own(name)
+        others = [other.manifest.name for other in self.entries() if other.manifest.base == name]
+        if others:
+            raise ModelInUse(f"{name}: is the base of {', '.join(others)}")
+        return entry
+
+    def remove(self, name: str) -> None:
+        """Remove the model from the catalog, in one rename, and then from the disk.
+
+        Raises ModelNotFound, ModelReadOnly, or ModelInUse where other models name it as their base.
+        """
+        entry = self.check_removable(name)
+        doomed = entry.folder.with_name(f".{name}.{uuid4().hex}")
+        entry.folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+    def _own(self, name: str) -> CatalogEntry:
+        entry = self.get(name)
+        if self.is_read_only(entry):
+            raise ModelReadOnly(f"{name}: ships with dogbooth and stays as it is")
+        return entry
+
+    def _chosen_default(self) -> str | None:
+        """The model that was chosen, unless it has been removed since."""
+        try:
+            name = (self._roots[0] / DEFAULT_FILE).read_text(encoding="utf-8").strip()
+            return self.get(name).manifest.name
+        except (FileNotFoundError, ModelNotFound, InvalidModel):
+            return None
 
     @contextmanager
     def publish(self, manifest: Manifest, replace: bool = False) -> Iterator[Path]:
@@ -89,9 +160,9 @@ class Catalog:
             write_manifest(staging, manifest)
             if not (staging / manifest.weights_file).is_file():
                 raise InvalidModel(f"{manifest.name}: {manifest.weights_file} is missing")
-            _sync_tree(staging)
+            sync_tree(staging)
             _make_visible(staging, target, replace)
-            _sync(target.parent)
+            sync(target.parent)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -100,7 +171,7 @@ class Catalog:
             folder = root / name
             if folder.is_dir():
                 status = folder.stat()  # before reading: a swap in between then only costs a reload
-                manifest = read_manifest(folder)
+                manifest = self._manifest(folder)
                 if manifest.name != name:
                     raise InvalidModel(f"{name}/{MANIFEST_FILE}: name: is {manifest.name!r}")
                 if not (folder / manifest.weights_file).is_file():
@@ -108,9 +179,25 @@ class Catalog:
                 return CatalogEntry(manifest, folder, f"{status.st_ino}-{status.st_mtime_ns}")
         raise FileNotFoundError(name)
 
+    def _manifest(self, folder: Path) -> Manifest:
+        """The folder's manifest, parsed anew only when its file is another one or was written."""
+        try:
+            written = _identity((folder / MANIFEST_FILE).stat())
+        except OSError:
+            return read_manifest(folder)  # which says what is wrong
+        known = self._read.get(folder)
+        if known is None or known[0] != written:
+            known = self._read[folder] = written, read_manifest(folder)
+        return known[1]
+
     def _what_exists(self) -> str:
         names = [entry.manifest.name for entry in self.entries()]
         return "there are " + ", ".join(names) if names else "there is no model yet"
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is replaced or written."""
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _is_name(name: str) -> bool:
@@ -142,16 +229,3 @@ def _exchange(one: Path, other: Path) -> None:
     other.rename(parked)
     one.rename(other)
     parked.rename(one)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,9 +2,13 @@
 
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ParamSpec
@@ -16,12 +20,15 @@ from transformers.utils import logging as transformers_logging
 
 from models.admission import resolve
 from models.catalog import Catalog
+from models.counters import Counters
 from models.errors import (
     EngineClosed,
     GenerationFailed,
+    ModelInUse,
     ModelsError,
     NotEnoughMemory,
     QueueFull,
+    is_out_of_memory,
 )
 from models.handle import LocalHandle
 from models.lora import Adapter, Layers
@@ -42,6 +49,7 @@ from models.requests import (
     Step,
 )
 from models.residents import Address, Base, Residents, find_address
+from models.safety import is_flagged
 from models.sample import Sample, check_finite, tensor_picture
 from models.turns import BatchLimits, choose
 
@@ -51,8 +59,14 @@ P = ParamSpec("P")
 TIMEOUT, ENGINE_FAILED = "timeout", "engine_failed"
 """Codes of failures that no exception stands for."""
 
+BEHIND_THE_SERVICE = 5
+"""Niceness of the threads that compute: what answers other requests needs little, but at once."""
+
 PATIENCE = 5.0
-"""Seconds without a turn after which a sample, or a model that waits for memory, goes first."""
+"""Seconds after which a model that waits for memory holds back what came after it."""
+OVERDUE = 20.0
+"""Seconds without a turn after which a sample goes first. Less would start the end of a long queue
+before its beginning is done, and leave batches half empty when it runs dry."""
 
 
 @dataclass(eq=False)
@@ -83,7 +97,7 @@ class LocalEngine:
     `queue_limit` requests may wait for their first step, one U-Net call holds `max_batch` rows at
     most, weights in memory stay under `memory_budget` bytes (None: half of the device's memory),
     `preview_decoder` is the folder of an AutoencoderTiny, `threads` the number of CPU threads
-    (None: torch's own choice).
+    (None: torch's own choice). With `safety_checker`, bases that ship one flag their pictures.
     """
 
     def __init__(
@@ -97,6 +111,7 @@ class LocalEngine:
         preview_decoder: Path | None = None,
         limits: Limits | None = None,
         threads: int | None = None,
+        safety_checker: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
@@ -110,16 +125,19 @@ class LocalEngine:
         self._previewer = Previewer(preview_decoder, self._device, self._dtype)
         self._changed = threading.Condition(threading.RLock())
         self._residents = Residents(
-            catalog, self._device, self._dtype, memory_budget, on_loaded=self._wake
+            catalog, self._device, self._dtype, memory_budget, self._wake, safety_checker
         )
         self._jobs: list[Job] = []
-        self._warm_ups: list[str] = []
+        self._warm_ups: list[tuple[str, Future[None]]] = []
+        self._unloads: list[tuple[str, Future[None]]] = []
         self._served: dict[str, float] = {}
         self._woken = False
         self._ready = False
         self._closed = False
         self._stopped = False
         self._restarts = 0
+        self._counters = Counters()
+        self._weights_bytes = 0
         self._seconds_per_request = 1.0
         self._worker = self._start_thread()
 
@@ -145,10 +163,13 @@ class LocalEngine:
             self._wake()
         return handle
 
-    def warm_up(self, model: str) -> None:
+    def warm_up(self, model: str) -> Future[None]:
         with self._changed:
-            self._warm_ups.append(model)
-            self._wake()
+            return self._order(self._warm_ups, model)
+
+    def unload(self, model: str) -> Future[None]:
+        with self._changed:
+            return self._order(self._unloads, model)
 
     def describe(self) -> EngineStatus:
         with self._changed:
@@ -162,6 +183,9 @@ class LocalEngine:
                 queue_limit=self._queue_limit,
                 resident=self._residents.names(),
                 restarts=self._restarts,
+                counters=deepcopy(self._counters),
+                weights_bytes=self._weights_bytes,
+                memory_budget=self._residents.budget,
             )
 
     def close(self, timeout: float = 10.0) -> None:
@@ -175,7 +199,19 @@ class LocalEngine:
             self._wake()
             worker = self._worker
         worker.join()
+        for _, ended in (*self._warm_ups, *self._unloads):
+            ended.set_exception(EngineClosed("the engine was shut down"))
         self._residents.close()
+
+    def _order(self, orders: list[tuple[str, Future[None]]], model: str) -> Future[None]:
+        """Leave an order for the engine's thread; `orders` is this engine's under the lock."""
+        if self._closed:
+            raise EngineClosed("the engine is shutting down")
+        ended: Future[None] = Future()
+        ended.set_running_or_notify_cancel()  # who stops waiting does not take the order back
+        orders.append((model, ended))
+        self._wake()
+        return ended
 
     def _withdraw(self, handle: LocalHandle) -> None:
         """End a cancelled request at once if it still waits; a running one at the next tick."""
@@ -196,6 +232,7 @@ class LocalEngine:
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
+                self._counters.ended[kind.__name__.lower()] += 1
                 job.handle.emit(kind, **fields)
                 self._changed.notify_all()
 
@@ -210,6 +247,8 @@ class LocalEngine:
         """Work until stopped; where an error escapes, another thread takes over."""
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
+        if sys.platform == "linux":  # where a thread has a priority of its own; torch's inherit it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND_THE_SERVICE)
         if self._threads is not None:
             torch.set_num_threads(self._threads)
         try:
@@ -243,7 +282,8 @@ class LocalEngine:
                 message = f"not done within {job.handle.request.timeout:g} seconds"
                 self._end(job, Failed, code=TIMEOUT, message=message)
 
-        # 2. Weights that were loaded come in, others are asked for.
+        # 2. Weights leave as asked, those that were loaded come in, others are asked for.
+        self._unload()
         ready = self._place(now)
 
         # 3. Whose turn is it?
@@ -251,16 +291,20 @@ class LocalEngine:
         if not samples:
             self._sleep()
             return
-        batch = choose(samples, self._served, self._batch_limits, now, PATIENCE)
+        batch = choose(samples, self._served, self._batch_limits, now, OVERDUE)
         jobs = {id(job.handle): job for job in ready}
 
         # 4. New ones start; each failure ends its own request only.
         started = [sample for sample in batch if self._start(sample, jobs[id(sample.handle)])]
 
         # 5. One step of each.
+        began = self._clock()
         for sample, predicted in self._predict(started, jobs):
             job = jobs[id(sample.handle)]
             self._guard(job, self._advance, sample, predicted, job)
+        if started:
+            rows = sum(sample.rows for sample in started)
+            self._counters.count_step(rows, self._clock() - began)
 
         # 6. Finished latents become pictures.
         finished = [s for s in started if s.done and jobs[id(s.handle)] in self._jobs]
@@ -286,6 +330,11 @@ class LocalEngine:
         collected = self._residents.collect()
         if collected is not None:
             model, error = collected
+            self._counters.loads += error is None
+            self._counters.failed_loads += error is not None
+            self._weights_bytes = self._residents.size
+            if error is not None:
+                self._end_warm_ups(model, error)
             for job in self._snapshot():
                 if job.model == model and not job.running:
                     self._guard(job, self._arrived, job, error)
@@ -336,16 +385,40 @@ class LocalEngine:
         """Load the first model that was asked to be warm, when no request needs the loader."""
         if not self._warm_ups:
             return
-        model = self._warm_ups[0]
+        model, _ = self._warm_ups[0]
         try:
             if self._residents.find(find_address(model, self._catalog)) is not None:
-                self._warm_ups.pop(0)
                 self._ready = True
+                self._end_warm_ups(model, None)
             else:
                 self._residents.load(model, in_use)
         except ModelsError as error:
+            self._end_warm_ups(model, error)
+
+    def _end_warm_ups(self, model: str, error: Exception | None) -> None:
+        """Tell those who wait for `model` that it is in memory, or why not."""
+        with self._changed:
+            ended = [future for name, future in self._warm_ups if name == model]
+            self._warm_ups = [order for order in self._warm_ups if order[0] != model]
+        if error is not None and ended:
             logger.error("warm-up of %s: %s", model, error)
-            self._warm_ups.pop(0)
+        for future in ended:
+            future.set_exception(error) if error is not None else future.set_result(None)
+
+    def _unload(self) -> None:
+        """Drop the models that were asked to leave, as far as nothing needs them."""
+        with self._changed:
+            orders, self._unloads = self._unloads, []
+        for model, ended in orders:
+            using = sum(model in (job.model, job.address.base) for job in self._snapshot())
+            if using or any(name == model for name, _ in self._warm_ups):
+                reason = f"{using} generations need it" if using else "it is being loaded"
+                ended.set_exception(ModelInUse(f"{model}: {reason}"))
+            else:
+                self._residents.drop(model)
+                self._weights_bytes = self._residents.size
+                self._ready = bool(self._residents.names())
+                ended.set_result(None)
 
     def _start(self, sample: Sample, job: Job) -> bool:
         """Give `sample` its turn; False where it fails."""
@@ -459,7 +532,10 @@ class LocalEngine:
         assert sample.started is not None
         seconds = self._clock() - sample.started
         seed = sample.request.seeds[sample.index]
-        job.images[sample.index] = GeneratedImage(tensor_picture(pixels), seed, seconds)
+        self._counters.images += 1
+        picture = tensor_picture(pixels)
+        flagged = is_flagged(sample.placement.base.pipeline, picture)
+        job.images[sample.index] = GeneratedImage(picture, seed, seconds, flagged)
         if len(job.images) == len(job.samples):
             images = tuple(job.images[index] for index in range(len(job.samples)))
             self._seconds_per_request = seconds
@@ -489,13 +565,6 @@ class LocalEngine:
             code = GenerationFailed.code
             message = f"the generation stopped on an unexpected {type(error).__name__}"
         self._end(job, Failed, code=code, message=message)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """On CUDA an error of its own, on CPUs a RuntimeError of the allocator."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
 
 
 def decode(base: Base, latents: Tensor, max_pixels: int = 1024 * 1024) -> list[Tensor]:

@@ -25,6 +25,24 @@ class InvalidModel(ModelsError):
     code = "invalid_model"
 
 
+class ModelRefused(InvalidModel):
+    """A file or folder that is not taken in, or cannot be given out; names the file and why."""
+
+    code = "model_refused"
+
+
+class ModelReadOnly(ModelsError):
+    """A model that ships with the project and stays as it is."""
+
+    code = "model_read_only"
+
+
+class ModelInUse(ModelsError):
+    """Requests run or wait on the model, or other models build on it."""
+
+    code = "model_in_use"
+
+
 class InvalidRequest(ModelsError):
     """A generation request that the chosen model cannot serve; names field and value."""
 
@@ -67,3 +85,17 @@ class GenerationCancelled(ModelsError):
     """The generation was cancelled before it ended."""
 
     code = "generation_cancelled"
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says in one line; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """On CUDA an error of its own, on CPUs a RuntimeError of the allocator."""
+    import torch  # only who runs it asks
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -12,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.catalog import CatalogEntry
-from models.errors import InvalidModel
+from models.errors import InvalidModel, ModelRefused
+from models.formats.lora_file import LoraLayer, read_lora
+from models.formats.tensor_file import open_tensors
 from models.manifest import ADAPTER_FILE
-from models.pipeline import first_line
-
-LOW_RANK_SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 
 
 @dataclass(frozen=True)
@@ -50,74 +48,29 @@ class Adapter:
 def read_adapter(entry: CatalogEntry, pipeline: StableDiffusionPipeline) -> Adapter:
     """The LoRA file of `entry` in the dtype and on the device of `pipeline`.
 
-    Reads the formats that diffusers converts (its own, PEFT's, kohya's). Raises InvalidModel where
-    the file is damaged, of another kind, or does not fit the layers of `pipeline`.
+    Raises InvalidModel where the file is damaged, of another kind, or does not fit the layers of
+    `pipeline`.
     """
-    name = entry.manifest.name
+    label = f"{entry.manifest.name}/{ADAPTER_FILE}"
     try:
-        state, alphas, metadata = StableDiffusionPipeline.lora_state_dict(
-            entry.folder,
-            weight_name=ADAPTER_FILE,
-            use_safetensors=True,
-            unet_config=pipeline.unet.config,
-            return_lora_metadata=True,
-        )
-    except Exception as error:  # a foreign file can make the library raise anything
-        reason = first_line(error, entry.folder)
-        raise InvalidModel(f"{name}/{ADAPTER_FILE}: {reason}") from error
-    parts: dict[str, dict[str, LowRank]] = {"unet": {}, "text_encoder": {}}
-    for key in state:
-        if key.endswith(LOW_RANK_SUFFIXES[1]):
-            continue
-        layer_key = key.removesuffix(LOW_RANK_SUFFIXES[0])
-        part, _, layer_name = layer_key.partition(".")
-        if layer_key == key or part not in parts:
-            raise InvalidModel(f"{name}/{ADAPTER_FILE}: {key!r} is not a LoRA layer's weight")
-        down, up = state[key], state.get(layer_key + LOW_RANK_SUFFIXES[1])
-        if up is None:
-            raise InvalidModel(f"{name}/{ADAPTER_FILE}: {layer_key!r} has no lora_B")
-        layer_name, layer = _find_layer(getattr(pipeline, part), layer_name, f"{name}: {key}")
-        pair = _fold(down, up, _alpha(layer_key, alphas or {}, metadata or {}))
-        if (pair.up.shape[0], *pair.down.shape[1:]) != tuple(layer.weight.shape):
-            raise InvalidModel(
-                f"{name}/{ADAPTER_FILE}: {layer_key} is {tuple(pair.down.shape)} and "
-                f"{tuple(pair.up.shape)}, its layer is {tuple(layer.weight.shape)}"
-            )
-        like = layer.weight
-        parts[part][layer_name] = LowRank(pair.down.to(like), pair.up.to(like))
-    if not parts["unet"] and not parts["text_encoder"]:
-        raise InvalidModel(f"{name}: {ADAPTER_FILE} fits no layer of its base")
-    return Adapter(parts["unet"], parts["text_encoder"])
+        file = open_tensors(entry.folder / ADAPTER_FILE, label)
+        layers = read_lora(file, pipeline.unet, pipeline.text_encoder)
+    except ModelRefused as error:  # a model of the catalog is the service's own
+        raise InvalidModel(str(error)) from error
+    return Adapter(
+        **{
+            part: {
+                name: _fold(layer, getattr(pipeline, part).get_submodule(name).weight)
+                for name, layer in of_part.items()
+            }
+            for part, of_part in layers.items()
+        }
+    )
 
 
-def _alpha(
-    layer_key: str, alphas: Mapping[str, float], metadata: Mapping[str, Any]
-) -> float | None:
-    """A layer's alpha from the metadata of a PEFT file, else from kohya's keys."""
-    part, _, layer_name = layer_key.partition(".")
-    alpha = metadata.get(f"{part}.lora_alpha")
-    if alpha is None:
-        return alphas.get(f"{layer_key}.alpha")
-    pattern = metadata.get(f"{part}.alpha_pattern") or {}
-    return float(pattern.get(layer_name, alpha))
-
-
-def _find_layer(component: nn.Module, name: str, label: str) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """The layer called `name`; transformers 5 left out CLIP's `text_model.` in its names."""
-    for candidate in (name, name.removeprefix("text_model."), f"text_model.{name}"):
-        try:
-            layer = component.get_submodule(candidate)
-        except AttributeError:
-            continue
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            return candidate, layer
-    raise InvalidModel(f"{label}: its base has no such linear layer or convolution")
-
-
-def _fold(down: Tensor, up: Tensor, alpha: float | Tensor | None) -> LowRank:
-    rank = down.shape[0]
-    scale = 1.0 if alpha is None else float(alpha) / rank
-    return LowRank(down, (up.float() * scale).reshape(up.shape[0], -1))
+def _fold(layer: LoraLayer, like: Tensor) -> LowRank:
+    up = layer.up.float() * (layer.alpha / layer.rank)
+    return LowRank(layer.down.to(like), up.to(like))
 
 
 class RowAdapters:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,6 +31,7 @@ class Manifest(BaseModel):
     base: str | None = None
     """Catalog name of the base an adapter applies to (or what a checkpoint was trained from)."""
     description: str = ""
+    tags: list[str] = []
     class_prompt: str | None = None
     """The prior's prompt, such as `a photo of a dog`."""
     instance_prompts: list[str] = []
@@ -45,6 +47,17 @@ class Manifest(BaseModel):
     training: dict[str, Any] = {}
     """How it was made: resolved config, seed, data fingerprint, versions of the libraries."""
     evaluation: dict[str, Any] = {}
+
+    def inherited(self) -> dict[str, Any]:
+        """The fields that a model built on this one has from it."""
+        return self.model_dump(
+            include={
+                "class_prompt",
+                "default_steps",
+                "default_guidance_scale",
+                "default_scheduler",
+            }
+        )
 
     @property
     def weights_file(self) -> str:
@@ -70,5 +83,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `folder`/manifest.json."""
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    """Write `folder`/manifest.json; a reader never sees half of it."""
+    partial = folder / f".{MANIFEST_FILE}.{uuid4().hex}"
+    partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / MANIFEST_FILE)

@@ -17,6 +17,8 @@ MEDIA_TYPES: dict[PictureFormat, str] = {
     "webp": "image/webp",
 }
 TEXT_KEY = "parameters"
+UNICODE = b"UNICODE\0"
+"""The character code before the text of an EXIF UserComment."""
 
 
 def parameters_text(request: ResolvedRequest, seed: int) -> str:
@@ -52,9 +54,20 @@ def encode(image: Image.Image, picture_format: PictureFormat, parameters: str) -
     return buffer.getvalue()
 
 
+def read_parameters(image: Image.Image) -> str:
+    """The text that `encode`, or the web UI, put into a picture; empty where there is none."""
+    text = image.info.get(TEXT_KEY)
+    if isinstance(text, str):
+        return text
+    comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if isinstance(comment, bytes) and comment.startswith(UNICODE):
+        return comment.removeprefix(UNICODE).decode("utf-16-be", "replace")
+    return ""
+
+
 def _user_comment(text: str) -> bytes:
     """EXIF with `text` as UserComment, the 8-byte character code and big-endian UTF-16."""
     exif = Image.Exif()
-    comment = b"UNICODE\0" + text.encode("utf-16-be")
+    comment = UNICODE + text.encode("utf-16-be")
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
     return exif.tobytes()

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from models.catalog import Catalog, CatalogEntry
-from models.errors import InvalidModel, ModelNotFound
+from models.errors import InvalidModel, ModelNotFound, first_line
 from models.manifest import ADAPTER_FILE, PIPELINE_FILE
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,13 @@ def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
 
 
 def load_pipeline(
-    source: str, catalog: Catalog, device: torch.device, dtype: torch.dtype
+    source: str,
+    catalog: Catalog,
+    device: torch.device,
+    dtype: torch.dtype,
+    safety_checker: bool = False,
 ) -> StableDiffusionPipeline:
-    """The pipeline of `source`, ready to run and without a safety checker.
+    """The pipeline of `source`, ready to run; with `safety_checker`, with the one it ships, if any.
 
     `source` is a catalog name (an adapter comes as its base with the adapter active), a diffusers
     folder, one .safetensors file, or a hub id. Weights are read from safetensors only.
@@ -60,12 +64,14 @@ def load_pipeline(
         if entry.manifest.base is None:
             raise InvalidModel(f"{source}: an adapter's manifest names its base")
         try:
-            pipeline = load_pipeline(entry.manifest.base, catalog, device, dtype)
+            pipeline = load_pipeline(entry.manifest.base, catalog, device, dtype, safety_checker)
         except ModelNotFound as error:
             raise InvalidModel(f"{source}: its base is missing: {error}") from error
         _load_adapter(pipeline, entry)
     else:
-        pipeline = _load_weights(source if entry is None else str(entry.folder), dtype)
+        pipeline = _load_weights(
+            source if entry is None else str(entry.folder), dtype, safety_checker
+        )
     pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.to(memory_format=torch.channels_last)
@@ -83,9 +89,11 @@ def _in_catalog(source: str, catalog: Catalog) -> CatalogEntry | None:
         raise
 
 
-def _load_weights(source: str, dtype: torch.dtype) -> StableDiffusionPipeline:
+def _load_weights(source: str, dtype: torch.dtype, safety_checker: bool) -> StableDiffusionPipeline:
     path = Path(source)
-    options = {"dtype": dtype, "safety_checker": None, "requires_safety_checker": False}
+    options: dict[str, object] = {"dtype": dtype}
+    if not safety_checker:
+        options |= {"safety_checker": None, "requires_safety_checker": False}
     if path.is_dir():
         _check_pipeline_class(path)
     elif path.exists() and path.suffix != ".safetensors":
@@ -124,13 +132,7 @@ def _load_adapter(pipeline: StableDiffusionPipeline, entry: CatalogEntry) -> Non
 def _invalid(path: Path, error: Exception) -> InvalidModel:
     """One line that says what is wrong with `path`, with no absolute path in it."""
     logger.warning("%s cannot be loaded", path, exc_info=error)
-    reason = first_line(error, path)
+    reason = first_line(error).replace(str(path), path.name)
     if not path.exists():
         reason = f"not on this machine, and the hub did not give it ({reason})"
     return InvalidModel(f"{path.name}: {reason}")
-
-
-def first_line(error: Exception, path: Path) -> str:
-    """What a library says of `path` in one line, with no absolute path in it."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line.replace(str(path), path.name)

@@ -1,10 +1,13 @@
 """The plain data that passes between a service and an engine, and the protocol between them."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from PIL import Image
+
+from models.counters import Counters
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class GeneratedImage:
     image: Image.Image
     seed: int
     seconds: float
+    flagged: bool | None = None
+    """By its base's safety checker; None where none was asked."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,11 @@ class EngineStatus:
     """Names of the models in memory."""
     restarts: int = 0
     """How often the engine's thread died of an error and was replaced."""
+    counters: Counters = field(default_factory=Counters)
+    weights_bytes: int = 0
+    """Of the models in memory."""
+    memory_budget: int = 0
+    """Bytes that they may take."""
 
 
 class Engine(Protocol):
@@ -175,8 +185,18 @@ class Engine(Protocol):
         Raises ModelNotFound, InvalidRequest, QueueFull or EngineClosed.
         """
 
-    def warm_up(self, model: str) -> None:
-        """Load `model` in the background, before the requests that are queued."""
+    def warm_up(self, model: str) -> Future[None]:
+        """Load `model` in the background when no request needs the loader.
+
+        Done when it is in memory, or with the ModelsError that kept it out. Raises EngineClosed.
+        """
+
+    def unload(self, model: str) -> Future[None]:
+        """Free the memory of `model`, and of the adapters on it.
+
+        Done when it is out of memory; ModelInUse where requests run or wait on it. Raises
+        EngineClosed.
+        """
 
     def describe(self) -> EngineStatus: ...
 

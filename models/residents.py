@@ -47,7 +47,9 @@ class Base:
         self.scheduler_config = pipeline.scheduler.config
         self.prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
         self.rows = RowAdapters(pipeline.unet)
-        components = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+        components = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
+        if pipeline.safety_checker is not None:
+            components.append(pipeline.safety_checker)
         self.size = sum(
             parameter.numel() * parameter.element_size()
             for component in components
@@ -113,12 +115,14 @@ class Residents:
         dtype: torch.dtype,
         budget: int | None,
         on_loaded: Callable[[], None],
+        safety_checker: bool = False,
     ) -> None:
         self._catalog = catalog
         self._device = device
         self._dtype = dtype
         self.budget = budget or default_budget(device)
         self._on_loaded = on_loaded
+        self._safety_checker = safety_checker
         self._bases: dict[str, Base] = {}
         self._used: OrderedDict[tuple[str, str | None], None] = OrderedDict()
         """(base, adapter or None), last used last."""
@@ -209,6 +213,12 @@ class Residents:
                 self._used[base.name, name] = None
         return model, None
 
+    def drop(self, model: str) -> None:
+        """Let go of `model`, a base with its adapters, if it is in memory; nothing may use it."""
+        for base, adapter in list(self._used):
+            if model == adapter or (adapter is None and model == base):
+                self._drop((base, adapter))
+
     def close(self) -> None:
         """Stop the loader and let go of all weights."""
         self._loader.shutdown(wait=True, cancel_futures=True)
@@ -221,7 +231,9 @@ class Residents:
         while True:
             revision = self._revision(name)
             try:
-                pipeline = load_pipeline(name, self._catalog, self._device, self._dtype)
+                pipeline = load_pipeline(
+                    name, self._catalog, self._device, self._dtype, self._safety_checker
+                )
             except ModelNotFound as error:
                 if name == model:
                     raise

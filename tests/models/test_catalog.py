@@ -80,6 +80,13 @@ def test_a_name_is_published_once_unless_replaced(empty: Catalog) -> None:
     assert (empty.get("rex").folder / PIPELINE_FILE).read_text() == "new"
 
 
+def test_a_manifest_that_was_written_over_is_read_anew(empty: Catalog) -> None:
+    publish(empty, "rex", "weights")
+    folder = empty.get("rex").folder
+    write_manifest(folder, tiny_manifest("rex").model_copy(update={"description": "a good dog"}))
+    assert empty.get("rex").manifest.description == "a good dog"
+
+
 def test_of_two_publishers_at_once_the_second_is_told(empty: Catalog, root: Path) -> None:
     def publish_late() -> None:
         with empty.publish(tiny_manifest("rex")) as folder:

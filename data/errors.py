@@ -3,3 +3,5 @@
 
 class DataError(ValueError):
     """Something a user asked for or gave cannot work; the message says what and why."""
+
+    code = "invalid_data"

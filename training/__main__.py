@@ -2,15 +2,20 @@
 
 import argparse
 import dataclasses
+import errno
 import os
 import sys
 import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.config import ConfigError, build, read_toml
+from training.errors import Stopped, TrainingError
+
+if TYPE_CHECKING:
+    from training.report import Report
 
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -29,8 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         folder: Path | None = options.run(options, home)
-    except (ConfigError, ModelsError, DataError) as error:
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        return 128 + error.signal
+    except (ConfigError, ModelsError, DataError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"error: the disk is full: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -53,7 +66,13 @@ def parser() -> argparse.ArgumentParser:
     learn.add_argument("--config", type=Path, help="a TOML file of settings")
     learn.add_argument("--photos", type=Path, help="a folder of 3 or more photos of one animal")
     learn.add_argument("--class", dest="class_word", default="dog", help="what the photos show")
-    from training.dreambooth import DreamBoothConfig
+    learn.add_argument("--report", type=Path, help="a file to append the progress to, JSON lines")
+    learn.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be trained, its memory and its time, and end",
+    )
+    from training.dreambooth_config import DreamBoothConfig
 
     add_settings(learn, DreamBoothConfig)
     learn.set_defaults(run=run_dreambooth)
@@ -69,13 +88,26 @@ def parser() -> argparse.ArgumentParser:
         "--until", choices=("autoencoder", "latents", "growth", "unet"), default="unet"
     )
     make.set_defaults(run=run_pretrain)
+
+    judge = commands.add_parser(
+        "evaluate",
+        help="draw what a model was taught, judge it beside real photos, write its model card",
+        description="Writes evaluation.json, README.md and pictures into the model's folder.",
+    )
+    judge.add_argument("model", metavar="MODEL", help="a catalog name")
+    from training.evaluation.setting import EvaluateConfig
+
+    add_settings(judge, EvaluateConfig, without=("model",))
+    judge.set_defaults(run=run_evaluate)
     return top
 
 
-def add_settings(command: argparse.ArgumentParser, kind: type) -> None:
+def add_settings(command: argparse.ArgumentParser, kind: type, without: Sequence[str] = ()) -> None:
     """Add one option for each field of the dataclass `kind`, with the field's own type."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
+        if field.name in without:
+            continue
         option = "--" + field.name.replace("_", "-")
         hint, several = hints[field.name], False
         if isinstance(hint, types.UnionType):
@@ -98,10 +130,28 @@ def add_settings(command: argparse.ArgumentParser, kind: type) -> None:
 
 
 def run_dreambooth(options: argparse.Namespace, home: Path) -> Path | None:
-    """Prepare own photos where --photos names them, then train and publish."""
+    """Train and publish, with the progress and the end of it in the file --report."""
+    from training.report import Report
+
+    report = Report(options.report)
+    try:
+        return train(options, home, report)
+    except Stopped as error:
+        report.event("stopped", step=error.step)
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        code = "disk_full" if full else getattr(error, "code", "internal_error")
+        report.event("failed", code=code, message=str(error))
+        raise
+
+
+def train(options: argparse.Namespace, home: Path, report: "Report") -> Path | None:
+    """Prepare own photos where --photos names them, then train and publish, or only estimate."""
     from models.catalog import Catalog, embedded_folder
     from training.dreambooth import DreamBoothConfig, dreambooth
 
+    report.event("preparing")
     values = read_toml(options.config) if options.config else {}
     fields = [field.name for field in dataclasses.fields(DreamBoothConfig)]
     given = {name: getattr(options, name) for name in fields}
@@ -111,8 +161,14 @@ def run_dreambooth(options: argparse.Namespace, home: Path) -> Path | None:
     for key in ("name", "dataset"):
         if key not in values:
             raise ConfigError(f"{key}: needed; give --{key} or set it in --config")
+    config = build(DreamBoothConfig, values)
     catalog = Catalog([home / "models", embedded_folder()])
-    return dreambooth(build(DreamBoothConfig, values), catalog, home / "training")
+    if options.dry_run:
+        from training.estimate import estimate
+
+        print(estimate(config, catalog))
+        return None
+    return dreambooth(config, catalog, home / "training", report)
 
 
 def prepare_photos(options: argparse.Namespace, values: dict[str, Any], home: Path) -> Path:
@@ -140,6 +196,20 @@ def run_pretrain(options: argparse.Namespace, home: Path) -> Path | None:
             values[key] = getattr(options, key)
     catalog = Catalog([options.output or home / "models"])
     return pretrain(build(PretrainConfig, values), catalog, options.until)
+
+
+def run_evaluate(options: argparse.Namespace, home: Path) -> None:
+    """Judge one model and say where the findings are."""
+    from models.catalog import Catalog, embedded_folder
+    from training.evaluation.evaluate import evaluate
+    from training.evaluation.setting import EvaluateConfig
+
+    fields = [field.name for field in dataclasses.fields(EvaluateConfig)]
+    given = {name: getattr(options, name) for name in fields}
+    values = {name: value for name, value in given.items() if value is not None}
+    catalog = Catalog([home / "models", embedded_folder()])
+    folder = evaluate(build(EvaluateConfig, values), catalog, home)
+    print(f"evaluation.json, README.md and pictures in {folder}")
 
 
 def keep_memory() -> None:

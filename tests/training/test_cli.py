@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -61,3 +62,33 @@ def test_every_setting_is_an_option() -> None:
     assert options.learning_rate == 1e-5
     with pytest.raises(SystemExit):
         parser().parse_args(["dreambooth", "--method", "magic"])
+
+
+def test_the_report_of_a_bad_command_ends_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOGBOOTH_HOME", str(tmp_path))
+    report = tmp_path / "report.jsonl"
+    for extra, code in (
+        (["--dataset", "x", "--rank", "0"], "invalid_setting"),
+        (["--photos", "nowhere"], "invalid_data"),
+        (["--dataset", str(tmp_path), "--base", "nobody"], "invalid_setting"),
+    ):
+        report.unlink(missing_ok=True)
+        assert main(["dreambooth", "--name", "fido", "--report", str(report), *extra]) == 2
+        first, last = (json.loads(line) for line in report.read_text().splitlines())
+        assert first == {"event": "preparing"}
+        assert (last["event"], last["code"]) == ("failed", code)
+
+
+def test_a_base_that_is_not_there_is_one_line(
+    rex: Path,
+    catalog: Catalog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DOGBOOTH_HOME", str(tmp_path))
+    line = ["dreambooth", "--name", "fido", "--dataset", str(rex), "--base", "nobody"]
+    assert main(line) == 2
+    assert "error: no model is called 'nobody'" in capsys.readouterr().err.splitlines()[-1]

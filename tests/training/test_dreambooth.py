@@ -1,17 +1,17 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
-from diffusers import DDPMScheduler
 from safetensors.torch import load_file
 
+import training
 from models.catalog import Catalog
 from models.pipeline import load_pipeline
-from training.config import ConfigError
-from training.dreambooth import DreamBoothConfig, dreambooth, target_of
+from tests.tiny import tiny_manifest, tiny_pipeline
+from training.config import ConfigError, build, read_toml
+from training.dreambooth import DreamBoothConfig, dreambooth
 from training.prior import class_latents
 
 
@@ -30,13 +30,6 @@ def run(rex: Path) -> DreamBoothConfig:
         schedule="constant",
         device="cpu",
     )
-
-
-@pytest.fixture(autouse=True)
-def own_accelerator() -> Iterator[None]:
-    """`accelerate` keeps its precision for the life of a process."""
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def draw(catalog: Catalog, name: str) -> bytes:
@@ -111,26 +104,14 @@ def test_class_latents_are_made_once_per_base_and_settings(
     first = class_latents(pipeline, ["a dog", "a pug"], 3, 32, 0, tmp_path)
     assert first.shape == (3, 4, 4, 4)
     kept = next((tmp_path / "class_latents").iterdir())
-    written = kept.stat().st_mtime_ns
+    written = kept.stat().st_ino
     assert torch.equal(class_latents(pipeline, ["a dog", "a pug"], 3, 32, 0, tmp_path), first)
-    assert kept.stat().st_mtime_ns == written
+    assert kept.stat().st_ino == written
     class_latents(pipeline, ["a cat"], 3, 32, 0, tmp_path)
     with torch.no_grad():
         next(pipeline.unet.parameters()).add_(1)
     class_latents(pipeline, ["a dog", "a pug"], 3, 32, 0, tmp_path)
     assert len(list((tmp_path / "class_latents").iterdir())) == 3
-
-
-def test_the_target_is_what_the_base_predicts() -> None:
-    latents, noise = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
-    timesteps = torch.tensor([10, 900])
-    epsilon = DDPMScheduler(prediction_type="epsilon")
-    assert torch.equal(target_of(epsilon, latents, noise, timesteps), noise)
-    velocity = DDPMScheduler(prediction_type="v_prediction")
-    a = velocity.alphas_cumprod[timesteps].sqrt()[:, None, None, None]
-    s = (1 - velocity.alphas_cumprod[timesteps]).sqrt()[:, None, None, None]
-    expected = a * noise - s * latents
-    torch.testing.assert_close(target_of(velocity, latents, noise, timesteps), expected)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +136,39 @@ def test_what_a_user_can_mend_is_one_line_and_publishes_nothing(
     with pytest.raises(ConfigError, match=message):
         dreambooth(replace(run, **change), catalog, tmp_path / "work")  # type: ignore[arg-type]
     assert [entry.manifest.name for entry in catalog.entries()] == before
+
+
+def test_the_shipped_recipe_is_read() -> None:
+    recipe = Path(training.__file__ or "").parent / "recipes" / "breeds.toml"
+    config = build(DreamBoothConfig, read_toml(recipe))
+    assert config.train_text_encoder and config.has_prior and config.rows == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"snr_gamma": 0.0}, "snr_gamma: 0.0 is not above 0"),
+        ({"caption_dropout": 1.0}, r"caption_dropout: 1.0 is not in \[0, 1\)"),
+        ({"ema_decay": 1.0}, "ema_decay: 1.0 is not between 0 and 1"),
+        ({"dora": True, "method": "full"}, "dora: needs method = 'lora', not 'full'"),
+        ({"method": "embedding", "train_text_encoder": True}, "keeps it frozen"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DreamBoothConfig(name="a", dataset=Path("x"), **change)
+
+
+def test_an_inpainting_base_is_refused(
+    run: DreamBoothConfig, catalog: Catalog, tmp_path: Path
+) -> None:
+    pipeline = tiny_pipeline()
+    settings = {k: v for k, v in pipeline.unet.config.items() if not k.startswith("_")}
+    pipeline.unet = type(pipeline.unet).from_config(settings | {"in_channels": 9})
+    with catalog.publish(tiny_manifest("inpainting")) as folder:
+        pipeline.save_pretrained(folder)
+    with pytest.raises(ConfigError, match="base: its U-Net takes 9 channels"):
+        dreambooth(replace(run, base="inpainting"), catalog, tmp_path / "work")
 
 
 def test_a_rank_of_nought_is_refused() -> None:

@@ -1,0 +1,117 @@
+"""The photos that a run learns from: of whom, by what captions, which are held out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from data.breeds import find_breeds
+from data.captions import captions, instance_captions
+from training.captioning import training_captions
+from training.config import ConfigError
+from training.pictures import frontal_weights
+from training.prepared import pictures_of, read_prepared
+from training.report import say
+
+LEAST_PHOTOS = 2
+HOLD_OUT_FROM = 6
+"""A subject with this many photos keeps some of them for validation."""
+PIECES = 3
+"""A name that the tokenizer splits into more pieces than this is hard to learn."""
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The photos to learn and what to call them."""
+
+    pictures: Tensor
+    """Bytes `[N, 3, S, S]`."""
+    subject_rows: Tensor
+    """Which subject each row `[N]` shows, as an index into `instance_prompts`."""
+    photo_rows: Tensor
+    """Which photo each row `[N]` was cut from."""
+    prompts: list[list[str]]
+    """All captions of each row; the first is a plain English one."""
+    instance_prompts: list[str]
+    """One plain English prompt a subject."""
+    names: list[str]
+    """What each subject is called."""
+    breeds: list[str]
+    class_word: str
+    fingerprint: str
+
+    def held_out(self) -> Tensor:
+        """Which rows `[N]` are kept for validation: every sixth photo of a subject that has six,
+        eight at most. All crops of a photo go the same way."""
+        chosen = torch.zeros(len(self.subject_rows), dtype=torch.bool)
+        for subject in range(len(self.instance_prompts)):
+            photos = self.photo_rows[self.subject_rows == subject].unique()
+            if len(photos) >= HOLD_OUT_FROM:
+                kept = photos[HOLD_OUT_FROM - 1 :: HOLD_OUT_FROM][:8]
+                chosen |= torch.isin(self.photo_rows, kept)
+        return chosen
+
+    def draw_weights(self, frontal_bias: float) -> Tensor:
+        """How often each row `[N]` is drawn; with a bias, subjects alike, their fronts more."""
+        if frontal_bias == 0:
+            return torch.ones(len(self.pictures))
+        return frontal_weights(self.pictures, self.subject_rows, frontal_bias)
+
+
+def read_subjects(folder: Path, breeds: Sequence[str] = ()) -> Subjects:
+    """Read a prepared dataset, of these breeds only.
+
+    Raises ConfigError where `folder` holds none, lacks a breed, or has a subject of one photo.
+    """
+    rows, report = read_prepared(folder)
+    if breeds:
+        wanted = {breed.name for breed in find_breeds(breeds)}
+        rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed in wanted])
+        if missing := wanted - set(rows["breed"]):
+            raise ConfigError(f"breeds: the dataset has no {', '.join(sorted(missing))}")
+    if dropped := report["totals"]["reasons"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        say(f"photos that cannot be used: {counts} (report.json names them)")
+    class_word = report["arguments"].get("class", "dog")
+    kinds = list(zip(rows["synset"], rows["breed"], rows["breed_es"], rows["crop"], strict=True))
+
+    def named(synset: str, breed: str, spanish: str) -> "partial[dict[str, list[str]]]":
+        if synset:
+            return partial(captions, breed, spanish)
+        return partial(instance_captions, breed, class_word)
+
+    subjects = sorted({kind[:3] for kind in kinds})
+    texts = {kind: training_captions(named(*kind[:3]), kind[3]) for kind in set(kinds)}
+    photos = list(zip(rows["breed"], rows["source"], strict=True))
+    for _, name, _ in subjects:
+        if (count := len({photo for photo in photos if photo[0] == name})) < LEAST_PHOTOS:
+            raise ConfigError(
+                f"dataset: {count} photo of {name!r}; it takes {LEAST_PHOTOS} or more, best 4 to 6"
+            )
+    numbers = {photo: number for number, photo in enumerate(sorted(set(photos)))}
+    return Subjects(
+        pictures=pictures_of(rows),
+        subject_rows=torch.tensor([subjects.index(kind[:3]) for kind in kinds]),
+        photo_rows=torch.tensor([numbers[photo] for photo in photos]),
+        prompts=[texts[kind] for kind in kinds],
+        instance_prompts=[named(*subject)("whole")["en"][0] for subject in subjects],
+        names=[name for _, name, _ in subjects],
+        breeds=[breed for synset, breed, _ in subjects if synset],
+        class_word=class_word,
+        fingerprint=report["fingerprint"],
+    )
+
+
+def warn_of_split_names(subjects: Subjects, tokenizer: CLIPTokenizer) -> None:
+    """Say so on stderr where an own animal's name falls into many pieces."""
+    for name in subjects.names:
+        pieces = tokenizer.tokenize(name)
+        if name not in subjects.breeds and len(pieces) > PIECES:
+            say(
+                f"warning: name: the tokenizer splits {name!r} into {len(pieces)} pieces "
+                f"({' '.join(pieces)}); a shorter name is learned faster"
+            )

@@ -1,4 +1,4 @@
-# make serve | test | check | bench        PYTHON=python3.12 make serve   to choose the interpreter
+# make serve | test | check | bench | postman        PYTHON=python3.12 make serve   to choose the interpreter
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -9,7 +9,7 @@ BIN := .venv/bin
 ALLOCATOR := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
 	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592
 
-.PHONY: serve test check bench setup clean
+.PHONY: serve test check bench postman setup clean
 
 serve: $(READY)
 	$(ALLOCATOR) $(BIN)/uvicorn api.main:app --host $(HOST) --port $(PORT) --timeout-graceful-shutdown 5
@@ -27,6 +27,10 @@ check: $(READY)
 # SCENARIO="mixed throughput" make bench   to run some of them
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(SCENARIO)
+
+# After a change of the schema: writes docs/postman anew.
+postman: $(READY)
+	$(BIN)/python -m scripts.postman
 
 setup: $(READY)
 

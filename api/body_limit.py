@@ -1,12 +1,17 @@
 """Refuses bodies that are larger than any good request, before they fill the memory."""
 
-from fastapi import HTTPException
+from anyio import to_thread
+from fastapi import HTTPException, Request
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access import NotAuthenticated, identify
 from api.schemas.generate import MAX_DATA_URL_LENGTH
+from api.service import Service
 
-MAX_BODY_BYTES = MAX_DATA_URL_LENGTH + 100_000
+FORM_BYTES = 100_000
+"""What stands around a picture or a file."""
+MAX_BODY_BYTES = MAX_DATA_URL_LENGTH + FORM_BYTES
 
 
 class BodyLimitMiddleware:
@@ -22,18 +27,37 @@ class BodyLimitMiddleware:
         length = Headers(scope=scope).get("content-length", "")
         announced = int(length) if length.isdecimal() else 0
         received = 0
+        limit = await _limit(scope)
 
         async def limited_receive() -> Message:
             nonlocal received
-            _check(announced)
+            _check(announced, limit)
             message = await receive()
             received += len(message.get("body", b""))
-            _check(received)
+            _check(received, limit)
             return message
 
         await self.app(scope, limited_receive, send)
 
 
-def _check(size: int) -> None:
-    if size > MAX_BODY_BYTES:
-        raise HTTPException(413, f"body of {size} bytes: at most {MAX_BODY_BYTES}")
+async def _limit(scope: Scope) -> int:
+    """Bytes that this request's body may have.
+
+    FastAPI stores a form before it asks for the role: who may not import sends no model either.
+    """
+    if (scope["method"], scope["path"]) == ("POST", "/models"):
+        service: Service = scope["state"]["service"]
+        try:
+            caller = await to_thread.run_sync(
+                identify, Request(scope), service, limiter=service.identifying
+            )
+        except NotAuthenticated:
+            return MAX_BODY_BYTES
+        if caller.may("trainer"):
+            return service.settings.max_upload + FORM_BYTES
+    return MAX_BODY_BYTES
+
+
+def _check(size: int, limit: int) -> None:
+    if size > limit:
+        raise HTTPException(413, f"body of {size} bytes: at most {limit}")

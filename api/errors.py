@@ -1,16 +1,22 @@
-"""Renders every error as one documented shape: a code, a message, the request's id."""
+"""Renders every error as a code, a message and the request's id, in the words of the path's API."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from api.limits import LimitReached
+from api.schemas.openai import OpenAIError, OpenAIErrorAnswer
 from api.schemas.service import ErrorAnswer, ErrorBody
+from api.schemas.webui import WebUiError
 from models.errors import InvalidRequest, ModelsError, QueueFull
 
 logger = logging.getLogger(__name__)
@@ -18,8 +24,14 @@ logger = logging.getLogger(__name__)
 STATUS_BY_CODE = {
     "model_not_found": 404,
     "model_exists": 409,
+    "model_in_use": 409,
+    "model_read_only": 403,
+    "model_refused": 422,
     "invalid_request": 422,
     "idempotency_key_reused": 422,
+    "not_authenticated": 401,
+    "forbidden": 403,
+    "rate_limited": 429,
     "queue_full": 429,
     "invalid_model": 500,
     "generation_failed": 500,
@@ -28,6 +40,7 @@ STATUS_BY_CODE = {
     "internal": 500,
     "out_of_memory": 503,
     "engine_closed": 503,
+    "interrupted": 503,
     "timeout": 504,
     "generation_cancelled": 409,
 }
@@ -41,14 +54,23 @@ CODE_BY_STATUS = {
 }
 RETRY_AFTER = "5"
 """Seconds after which a 503 may have passed."""
+OPENAI_PATHS, WEBUI_PATHS = "/v1/", "/sdapi/"
+"""Where errors have the shape that the clients of those APIs read."""
 MEANINGS = {
+    400: "The body cannot be read; under `/v1/`, also what is 422 elsewhere.",
+    401: "A key is needed, or the one that came is not valid.",
+    403: "The key's role does not include this, it is another client's, or the model ships with "
+    "dogbooth and stays as it is (`model_read_only`).",
     404: "Nothing has this name or id; for a model, the message lists those that exist.",
     406: "The Accept header asks for what this request cannot be answered with.",
-    409: "Another client cancelled the generation.",
+    409: "Another client cancelled the generation (`generation_cancelled`); the model's name is "
+    "taken (`model_exists`); or generations or other models need the model (`model_in_use`).",
     413: "The body is larger than any good request.",
-    422: "A field is unknown, out of its bounds or does not suit the model; or the "
+    422: "A field is unknown, out of its bounds or does not suit the model; the uploaded file is "
+    "no model that can be taken, the message says why (`model_refused`); or the "
     "Idempotency-Key was sent before with another request (`idempotency_key_reused`).",
-    429: "The queue is full; Retry-After says in how many seconds to try again.",
+    429: "The queue is full, or the client has used up what it may ask for; Retry-After says in "
+    "how many seconds to try again.",
     500: "The service failed; the request id finds the reason in its log.",
     503: "The service is starting, ending or out of memory.",
     504: "The pictures were not made in time.",
@@ -61,9 +83,20 @@ class IdempotencyKeyReused(ModelsError):
     code = "idempotency_key_reused"
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *statuses: int, shape: type[BaseModel] = ErrorAnswer
+) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may end in these statuses."""
-    return {status: {"model": ErrorAnswer, "description": MEANINGS[status]} for status in statuses}
+    return {status: {"model": shape, "description": MEANINGS[status]} for status in statuses}
+
+
+def link(operation_id: str, parameter: str, place: str) -> dict[str, dict[str, Any]]:
+    """An OpenAPI link: the answer's value at `place` is the `parameter` of another operation.
+
+    Docs show it; the Postman collection and the fuzzing tests follow it.
+    """
+    expression = f"$response.body#/{place}"
+    return {operation_id: {"operationId": operation_id, "parameters": {parameter: expression}}}
 
 
 def documented_beside_stream(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -83,6 +116,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ModelsError, _models_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OperationalError, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -90,22 +124,46 @@ async def _models_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ModelsError)
     status = STATUS_BY_CODE.get(error.code, 500)
     headers = {"Retry-After": RETRY_AFTER} if status == 503 else {}
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | LimitReached):
         headers = {"Retry-After": str(error.retry_after)}
+    if status == 401:
+        headers = {"WWW-Authenticate": "Bearer"}
     return _answer(request, status, error.code, str(error), headers)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    message = "; ".join(map(_describe, error.errors()))
-    return _answer(request, 422, InvalidRequest.code, message)
+    details = error.errors()
+    message = "; ".join(map(describe, details))
+    return _answer(request, 422, InvalidRequest.code, message, field=_field(details[0]))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     code = CODE_BY_STATUS.get(error.status_code, HTTPStatus(error.status_code).name.lower())
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     return _answer(request, error.status_code, code, str(error.detail), headers)
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    """PostgreSQL is away, or SQLite's disk is full: it may pass."""
+    logger.error("request %s: the database: %s", request.state.request_id, error)
+    headers = {"Retry-After": RETRY_AFTER}
+    return _answer(request, 503, "database_unavailable", "the database does not answer", headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes of the path (RFC 9110, 15.5.6); Starlette knows those of the first one only."""
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
@@ -114,10 +172,9 @@ async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, 500, "internal", "the service failed; see its log for this request id")
 
 
-def _describe(detail: dict[str, Any]) -> str:
+def describe(detail: Mapping[str, Any]) -> str:
     """One validation error: the field, the value that was sent, what it should be."""
-    location: Sequence[str | int] = detail["loc"]
-    field = ".".join(map(str, location[1:])) or str(location[0])
+    field = _field(detail)
     if detail["type"] in ("missing", "json_invalid"):
         return f"{field}: {detail['msg']}"
     value = detail["input"]
@@ -125,9 +182,34 @@ def _describe(detail: dict[str, Any]) -> str:
     return f"{field} {shown!r:.80}: {detail['msg']}"
 
 
+def _field(detail: Mapping[str, Any]) -> str:
+    location: Sequence[str | int] = detail["loc"]
+    return ".".join(map(str, location[1:])) or str(location[0])
+
+
 def _answer(
-    request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None
+    request: Request,
+    status: int,
+    code: str,
+    message: str,
+    headers: dict[str, str] | None = None,
+    field: str | None = None,
 ) -> JSONResponse:
     request_id: str = request.state.request_id
-    body = ErrorAnswer(error=ErrorBody(code=code, message=message, request_id=request_id))
+    body: BaseModel
+    if request.url.path.startswith(OPENAI_PATHS):
+        status = 400 if status == 422 else status
+        body = OpenAIErrorAnswer(error=openai_error(status, code, message, field))
+    elif request.url.path.startswith(WEBUI_PATHS):
+        body = WebUiError(error=code, detail=message, errors=message)
+    else:
+        body = ErrorAnswer(error=ErrorBody(code=code, message=message, request_id=request_id))
     return JSONResponse(body.model_dump(), status, {"X-Request-ID": request_id, **(headers or {})})
+
+
+def openai_error(status: int, code: str, message: str, field: str | None = None) -> OpenAIError:
+    """An error in OpenAI's words; `field` is the one that was refused."""
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    return OpenAIError(
+        message=message, type="server_error" if status >= 500 else kind, param=field, code=code
+    )

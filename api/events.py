@@ -1,8 +1,9 @@
-"""Tells an engine's events in the words of the API; stores the pictures of those that finish."""
+"""Tells an engine's events in the words of the API, and encodes the pictures that come of them."""
 
 import base64
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 from PIL import Image
 
 from api.orders import Order
-from api.pictures import PictureStore
+from api.pictures import PictureFile
 from api.schemas.generate import GenerateAnswer, Parameters, PictureInfo
 from api.schemas.generations import NoData, PreviewData, QueuedData, StepData
 from api.schemas.service import Failure
@@ -20,10 +21,8 @@ from models.requests import (
     Event,
     Failed,
     Finished,
-    GeneratedImage,
     Preview,
     Queued,
-    ResolvedRequest,
     Started,
     Step,
 )
@@ -49,8 +48,21 @@ class ClientEvent:
         return self.name in ("finished", "failed", "cancelled")
 
 
-def tell(event: Event, generation_id: str, order: Order, pictures: PictureStore) -> ClientEvent:
-    """`event` for clients; encodes pictures and writes files, so it is for a thread."""
+def encode_pictures(event: Finished, order: Order) -> list[PictureFile]:
+    """The files of its pictures, their parameters inside; for a thread."""
+    return [
+        PictureFile(
+            order.picture_format,
+            encode(made.image, order.picture_format, parameters_text(event.request, made.seed)),
+        )
+        for made in event.images
+    ]
+
+
+def tell(
+    event: Event, generation_id: str, order: Order, files: Sequence[PictureFile] = ()
+) -> ClientEvent:
+    """`event` for clients; `files` are the pictures of a finished one. For a thread."""
     match event:
         case Queued():
             return ClientEvent(event.id, "queued", QueuedData(position=event.position))
@@ -62,7 +74,7 @@ def tell(event: Event, generation_id: str, order: Order, pictures: PictureStore)
             data = PreviewData(index=event.index, step=event.step, image=_data_url(event.image))
             return ClientEvent(event.id, "preview", data)
         case Finished():
-            answer = _answer(event, generation_id, order, pictures)
+            answer = _answer(event, generation_id, order, files)
             return ClientEvent(event.id, "finished", answer)
         case Failed():
             return ClientEvent(event.id, "failed", Failure(code=event.code, message=event.message))
@@ -80,14 +92,26 @@ def _data_url(image: Image.Image) -> str:
 
 
 def _answer(
-    finished: Finished, generation_id: str, order: Order, pictures: PictureStore
+    finished: Finished, generation_id: str, order: Order, files: Sequence[PictureFile]
 ) -> GenerateAnswer:
     request = finished.request
     return GenerateAnswer(
         id=generation_id,
         model=request.model,
         prompt=request.prompt,
-        images=[_store(made, request, order, pictures) for made in finished.images],
+        images=[
+            PictureInfo(
+                id=file.id,
+                url=f"/images/{file.id}",
+                seed=made.seed,
+                seconds=round(made.seconds, 3),
+                width=made.image.width,
+                height=made.image.height,
+                format=file.format,
+                flagged=made.flagged,
+            )
+            for made, file in zip(finished.images, files, strict=True)
+        ],
         parameters=Parameters(
             negative_prompt=request.negative_prompt,
             steps=request.steps,
@@ -99,20 +123,4 @@ def _answer(
         ),
         warnings=order.warnings,
         seconds=round(time.perf_counter() - order.placed, 3),
-    )
-
-
-def _store(
-    made: GeneratedImage, request: ResolvedRequest, order: Order, pictures: PictureStore
-) -> PictureInfo:
-    data = encode(made.image, order.picture_format, parameters_text(request, made.seed))
-    picture_id = pictures.save(data, order.picture_format)
-    return PictureInfo(
-        id=picture_id,
-        url=f"/images/{picture_id}",
-        seed=made.seed,
-        seconds=round(made.seconds, 3),
-        width=made.image.width,
-        height=made.image.height,
-        format=order.picture_format,
     )

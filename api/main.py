@@ -1,26 +1,55 @@
 """The service: `uvicorn api.main:app`, then http://127.0.0.1:8000/docs."""
 
+import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TypedDict
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, TypedDict
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
 
 from api.body_limit import BodyLimitMiddleware
-from api.errors import add_error_handlers
+from api.cors import CorsMiddleware
+from api.database.connection import open_database
+from api.database.sole import sole_service
+from api.errors import add_error_handlers, documented
 from api.generations import Generations
+from api.history import History
+from api.keys import Keys
+from api.limits import ClientLimits
+from api.logs import configure_logs
+from api.metrics import Metrics, MetricsMiddleware
 from api.pictures import PictureStore
 from api.request_id import RequestIdMiddleware
-from api.routes import breeds, generate, generations, health, images, models
+from api.retention import SWEEP_EVERY, Retention
+from api.routes import (
+    breeds,
+    generate,
+    generations,
+    health,
+    images,
+    metrics,
+    models,
+    openai,
+    usage,
+    webui,
+    webui_lists,
+)
+from api.schemas.openai import OpenAIErrorAnswer
+from api.schemas.service import ErrorAnswer
+from api.schemas.webui import WebUiError
 from api.service import Service
 from api.settings import Settings
+from api.uploads import clear_uploads
+from api.webui import WebUi
 from models import __version__
 from models.catalog import Catalog, embedded_folder
 from models.errors import ModelNotFound
-from models.requests import Engine, Limits
+from models.requests import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +66,20 @@ class State(TypedDict):
     service: Service
 
 
+class Application(FastAPI):
+    """Documents no 422 where a route's errors have another status; FastAPI adds one by itself."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            for operation in (op for item in schema["paths"].values() for op in item.values()):
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schema["components"]["schemas"].pop(unused, None)
+        return self.openapi_schema or {}
+
+
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
     """The service; reads its settings and starts its engine when it starts, not before.
 
@@ -46,43 +89,99 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         chosen = settings or Settings()
+        configure_logs(chosen.log_format, chosen.log_level)
+        database = await to_thread.run_sync(open_database, chosen.database_url, chosen.home)
+        resources = ExitStack()
+        resources.callback(database.close)
+        await to_thread.run_sync(resources.enter_context, sole_service(database))
         catalog = Catalog([chosen.home / "models", embedded_folder()])
+        clear_uploads(chosen.home)
         running = engine
         if running is None:
             running = await to_thread.run_sync(_start_engine, chosen, catalog)
         pictures = PictureStore(chosen.home / "images")
+        history = History(database, pictures)
+        interrupted = await to_thread.run_sync(history.interrupt)
+        if interrupted:
+            logger.warning("%d generations were interrupted by the last end", interrupted)
+        limits = ClientLimits(database)
         service = Service(
             settings=chosen,
             catalog=catalog,
             engine=running,
+            database=database,
             pictures=pictures,
-            generations=Generations(running, pictures, chosen.generations_kept),
+            history=history,
+            retention=Retention(database, pictures, chosen.keep_days, chosen.keep_bytes),
+            keys=Keys(database),
+            limits=limits,
+            generations=Generations(running, history, limits),
+            metrics=Metrics(running),
+            webui=WebUi(),
             decoding=CapacityLimiter(2),
+            importing=CapacityLimiter(1),
+            identifying=CapacityLimiter(4),
         )
+        sweeping = asyncio.create_task(_sweep(service.retention))
         try:
             yield {"service": service}
         finally:
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
             await service.generations.close()
             if engine is None:
                 await to_thread.run_sync(running.close)
+            await to_thread.run_sync(resources.close)
 
-    app = FastAPI(title="dogbooth", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = Application(
+        title="dogbooth",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.add_middleware(CorsMiddleware)
     app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(MetricsMiddleware)
     app.add_middleware(RequestIdMiddleware)
     add_error_handlers(app)
-    for module in (generate, generations, images, models, breeds, health):
-        app.include_router(module.router)
+    own = (generate, generations, images, models, breeds, usage, metrics)
+    for module in own:
+        app.include_router(module.router, responses=_refusals(ErrorAnswer))
+    app.include_router(health.router)
+    app.include_router(openai.router, responses=_refusals(OpenAIErrorAnswer))
+    for module in (webui, webui_lists):
+        app.include_router(module.router, responses=_refusals(WebUiError))
     app.add_api_route("/", _to_docs, include_in_schema=False)
     return app
+
+
+def _refusals(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """What every route that asks for a role may answer."""
+    return documented(401, 403, 429, shape=shape)
 
 
 async def _to_docs() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
+async def _sweep(retention: Retention) -> None:
+    """At the start, then every hour; a sweep that fails is tried again at the next."""
+    while True:
+        try:
+            await to_thread.run_sync(retention.sweep)
+        except Exception:
+            logger.exception("retention")
+        await asyncio.sleep(SWEEP_EVERY)
+
+
 def _start_engine(settings: Settings, catalog: Catalog) -> Engine:
     """The engine of `settings`, loading the default model in the background."""
-    from models.engine import LocalEngine  # torch: seconds to import, and only a server needs it
+    gc.disable()  # a fifth of the seconds that importing torch and diffusers takes
+    from models.engine import LocalEngine
+
+    gc.freeze()  # what was imported stays: later collections need not walk through it
+    gc.enable()
 
     engine = LocalEngine(
         catalog,
@@ -92,7 +191,8 @@ def _start_engine(settings: Settings, catalog: Catalog) -> Engine:
         memory_budget=settings.memory_budget,
         max_batch=settings.max_batch,
         preview_decoder=settings.preview_decoder,
-        limits=Limits(settings.max_side, settings.max_steps, settings.max_images),
+        safety_checker=settings.safety_checker,
+        limits=settings.limits,
         threads=settings.threads,
     )
     try:

@@ -4,12 +4,17 @@ import secrets
 import time
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
+
+from pydantic import ValidationError
 
 from api.breeds import breed_warnings
+from api.errors import describe
 from api.init_image import read_init_image
+from api.keys import Caller
 from api.schemas.generate import GenerateRequest
 from api.settings import Settings
-from models.admission import MAX_SEED
+from models.admission import MAX_SEED, resolve
 from models.catalog import Catalog
 from models.errors import InvalidRequest
 from models.picture import PictureFormat
@@ -21,10 +26,15 @@ class Order:
     """What the engine is to draw, and what its answer needs besides."""
 
     request: GenerationRequest
+    caller: Caller
+    pixel_steps: int
+    """Width times height times steps, over all pictures."""
     timeout: float
     """Seconds; the request's own."""
     picture_format: PictureFormat
     warnings: list[str]
+    asked: dict[str, Any]
+    """The body as it was sent, a picture in it replaced by its hash."""
     fingerprint: str
     """Equal for equal bodies that are answered in the same file format."""
     request_id: str
@@ -32,10 +42,18 @@ class Order:
     """`time.perf_counter()` at the start."""
 
 
+def make_body(**fields: Any) -> GenerateRequest:
+    """A request that came in the words of another API; raises InvalidRequest."""
+    try:
+        return GenerateRequest(**fields)
+    except ValidationError as error:
+        raise InvalidRequest("; ".join(map(describe, error.errors()))) from error
+
+
 def make_order(
     body: GenerateRequest,
     picture_format: PictureFormat,
-    client: str,
+    caller: Caller,
     request_id: str,
     settings: Settings,
     catalog: Catalog,
@@ -68,7 +86,26 @@ def make_order(
         strength=body.strength,
         preview_every=body.preview_every,
         timeout=timeout,
-        client=client,
+        client=caller.client,
     )
     fingerprint = sha256(f"{picture_format} {body.model_dump_json()}".encode()).hexdigest()
-    return Order(request, timeout, picture_format, warnings, fingerprint, request_id, placed)
+    resolved = resolve(request, catalog, settings.limits)
+    return Order(
+        request=request,
+        caller=caller,
+        pixel_steps=resolved.width * resolved.height * resolved.steps * body.n,
+        timeout=timeout,
+        picture_format=picture_format,
+        warnings=warnings,
+        asked=_asked(body),
+        fingerprint=fingerprint,
+        request_id=request_id,
+        placed=placed,
+    )
+
+
+def _asked(body: GenerateRequest) -> dict[str, Any]:
+    asked = body.model_dump(mode="json", exclude_unset=True)
+    if body.init_image is not None:
+        asked["init_image"] = f"sha256:{sha256(body.init_image.encode()).hexdigest()}"
+    return asked

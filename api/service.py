@@ -6,9 +6,16 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from api.database.connection import Database
 from api.generations import Generations
+from api.history import History
+from api.keys import Keys
+from api.limits import ClientLimits
+from api.metrics import Metrics
 from api.pictures import PictureStore
+from api.retention import Retention
 from api.settings import Settings
+from api.webui import WebUi
 from models.catalog import Catalog
 from models.requests import Engine
 
@@ -20,10 +27,25 @@ class Service:
     settings: Settings
     catalog: Catalog
     engine: Engine
+    database: Database
+    """Its sessions block: for threads."""
     pictures: PictureStore
+    history: History
+    """Blocks: for threads."""
+    retention: Retention
+    """Blocks: for threads."""
+    keys: Keys
+    """Blocks: for threads."""
+    limits: ClientLimits
     generations: Generations
+    metrics: Metrics
+    webui: WebUi
     decoding: CapacityLimiter
     """How many threads may decode pictures of clients at once."""
+    importing: CapacityLimiter
+    """How many threads may take models in or pack them at once."""
+    identifying: CapacityLimiter
+    """How many threads may look up keys at once; each takes less than a millisecond."""
 
 
 async def _service(request: Request) -> Service:

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter
 
+from api.access import requires
 from api.breeds import known_breeds
 from api.schemas.catalog import BreedInfo, BreedList
 from api.service import ServiceDependency
@@ -10,7 +11,7 @@ from data.breeds import BREEDS
 router = APIRouter(tags=["breeds"])
 
 
-@router.get("/breeds", summary="Which breeds are there?")
+@router.get("/breeds", summary="Which breeds are there?", dependencies=[requires("viewer")])
 def list_breeds(service: ServiceDependency) -> BreedList:
     """The 120 breeds of Stanford Dogs by their English and Spanish names."""
     known = {

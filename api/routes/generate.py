@@ -7,8 +7,10 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Header, Request
 from fastapi.responses import JSONResponse, Response
 
-from api.errors import documented
+from api.access import Artist
+from api.errors import documented, link
 from api.generation import Generation
+from api.keys import Caller
 from api.negotiation import picture_answer, prefers_async
 from api.orders import make_order
 from api.routes.images import PICTURE_CONTENT
@@ -51,6 +53,11 @@ ACCEPTED = {
             "schema": {"type": "string"},
         }
     },
+    "links": {
+        **link("get_generation", "id", "id"),
+        **link("listen", "id", "id"),
+        **link("delete_generation", "id", "id"),
+    },
 }
 
 RequestBody = Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)]
@@ -76,14 +83,19 @@ IdempotencyKey = Annotated[
         200: {
             "description": "The stored pictures as JSON or, by the Accept header, the picture.",
             "content": PICTURE_CONTENT,
+            "links": {
+                **link("get_image", "id", "images/0/id"),
+                **link("delete_image", "id", "images/0/id"),
+            },
         },
         202: {**ACCEPTED, "description": "For `Prefer: respond-async`: its state, and its path."},
-        **documented(404, 406, 409, 413, 422, 429, 500, 503, 504),
+        **documented(400, 404, 406, 409, 413, 422, 429, 500, 503, 504),
     },
 )
 async def generate(
     body: RequestBody,
     request: Request,
+    caller: Artist,
     service: ServiceDependency,
     prefer: Annotated[
         str,
@@ -106,23 +118,25 @@ async def generate(
     wanted = picture_answer(request.headers.get("accept", "*/*"), body.format, body.n)
     picture_format = wanted or body.format or "png"
     if prefers_async(prefer):
-        generation = await _start(body, picture_format, request, service, idempotency_key, True)
+        generation = await place_order(
+            body, picture_format, request, caller, service, idempotency_key, True
+        )
         accepted = await _accepted(generation, service)
         accepted.headers["Preference-Applied"] = "respond-async"
         return accepted
-    generation = await _start(body, picture_format, request, service, idempotency_key, False)
-    answer = await _wait(generation, request, service)
+    generation = await place_order(
+        body, picture_format, request, caller, service, idempotency_key, False
+    )
+    answer = await wait_for_answer(generation, request, service)
     if wanted is None:
         return answer
     [info] = answer.images
-    found = service.pictures.find(info.id)
-    assert found is not None
     headers = {
         "X-Image-Id": info.id,
         "X-Seed": str(info.seed),
         "Content-Disposition": f'inline; filename="{info.id}.{info.format}"',
     }
-    data = await to_thread.run_sync(found[0].read_bytes)
+    data = await to_thread.run_sync(service.pictures.read, info.id)
     return Response(data, media_type=MEDIA_TYPES[wanted], headers=headers)
 
 
@@ -131,41 +145,44 @@ async def generate(
     summary="Make pictures in the background",
     status_code=202,
     response_model=GenerationState,
-    responses={202: ACCEPTED, **documented(404, 413, 422, 429, 500, 503)},
+    responses={202: ACCEPTED, **documented(400, 404, 413, 422, 429, 500, 503)},
 )
 async def start_generation(
     body: RequestBody,
     request: Request,
+    caller: Artist,
     service: ServiceDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Takes what `POST /generate` takes and answers 202 as soon as it is queued.
 
     Ask `GET /generations/{id}` how it stands, or listen to `GET /generations/{id}/events`. It goes
-    on when the client leaves, and its pictures are stored. The service knows it until a bounded
-    number of later ones have ended, in memory: after a restart it is unknown.
+    on when the client leaves, and its pictures are stored.
     """
     picture_format = body.format or "png"
-    generation = await _start(body, picture_format, request, service, idempotency_key, True)
+    generation = await place_order(
+        body, picture_format, request, caller, service, idempotency_key, True
+    )
     return await _accepted(generation, service)
 
 
-async def _start(
+async def place_order(
     body: GenerateRequest,
     picture_format: PictureFormat,
     request: Request,
+    caller: Caller,
     service: Service,
     idempotency_key: str | None,
     asynchronous: bool,
 ) -> Generation:
-    client = request.client.host if request.client else ""
+    """The generation that `body` begins, or the one that its Idempotency-Key names."""
     request_id: str = request.state.request_id
     order = await to_thread.run_sync(
         make_order,
-        *(body, picture_format, client, request_id, service.settings, service.catalog),
+        *(body, picture_format, caller, request_id, service.settings, service.catalog),
         limiter=service.decoding if body.init_image else None,
     )
-    key = (client, idempotency_key.strip('"')) if idempotency_key else None
+    key = (caller.client, idempotency_key.strip('"')) if idempotency_key else None
     return await service.generations.start(order, key, asynchronous)
 
 
@@ -177,7 +194,9 @@ async def _accepted(generation: Generation, service: Service) -> Response:
     return JSONResponse(state.model_dump(mode="json"), 202, headers)
 
 
-async def _wait(generation: Generation, request: Request, service: Service) -> GenerateAnswer:
+async def wait_for_answer(
+    generation: Generation, request: Request, service: Service
+) -> GenerateAnswer:
     """The answer; where the last client that waits for it hangs up, the work is cancelled."""
 
     async def client_goes() -> None:

@@ -1,14 +1,18 @@
-"""Tells how a generation stands, as a state or as a stream of events, and cancels it."""
+"""Tells how generations stand, as a state, as a stream of events, or page by page; cancels them."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Response
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import WithJsonSchema
 
+from api.access import Artist, Forbidden, requires
 from api.errors import documented, documented_beside_stream
 from api.generation import Generation
-from api.schemas.generations import GenerationState
+from api.schemas.generate import NO_NUL
+from api.schemas.generations import GenerationPage, GenerationState, State
 from api.service import ServiceDependency
 
 router = APIRouter(tags=["generations"])
@@ -47,7 +51,7 @@ async def _find(
     ],
     service: ServiceDependency,
 ) -> Generation:
-    generation = service.generations.find(generation_id)
+    generation = await service.generations.find(generation_id)
     if generation is None:
         raise HTTPException(404, f"no generation has the id {generation_id[:80]!r}")
     return generation
@@ -56,16 +60,24 @@ async def _find(
 GenerationDependency = Annotated[Generation, Depends(_find)]
 
 
+LAST_EVENT_ID: dict[str, Any] = {
+    "type": "integer",  # a header is never null
+    "minimum": 0,
+    "description": "The last event that was read; browsers send it when they come back.",
+    "examples": [12],
+}
+
+
 async def _last_event_id(
     generation: GenerationDependency,
     response: Response,
     last_event_id: Annotated[
         int | None,
+        WithJsonSchema(LAST_EVENT_ID),
         Header(
             alias="Last-Event-ID",
             ge=0,
-            description="The last event that was read; browsers send it when they come back.",
-            examples=[12],
+            description=LAST_EVENT_ID["description"],
         ),
     ] = None,
 ) -> int:
@@ -77,36 +89,86 @@ async def _last_event_id(
 
 
 @router.get(
-    "/generations/{id}", summary="How does a generation stand?", responses=documented(404, 422)
+    "/generations",
+    summary="Which generations were there?",
+    dependencies=[requires("viewer")],
+    responses=documented(422),
+)
+async def list_generations(
+    service: ServiceDependency,
+    limit: Annotated[
+        int, Query(ge=1, le=100, description="Of one page, at most.", examples=[20])
+    ] = 20,
+    cursor: Annotated[
+        str | None,
+        Query(description="`next` of the page before.", max_length=200, examples=[None]),
+    ] = None,
+    model: Annotated[
+        str | None,
+        Query(
+            description="Those of one model only.",
+            max_length=64,
+            pattern=NO_NUL,
+            examples=["dogbooth-breeds"],
+        ),
+    ] = None,
+    state: Annotated[
+        State | None, Query(description="Those in one state only.", examples=["finished"])
+    ] = None,
+) -> GenerationPage:
+    """The newest first; what comes in while one reads changes no later page."""
+    page = await to_thread.run_sync(service.history.page, limit, cursor, model, state)
+    found = [service.generations.known(row) for row in page.rows]
+    return GenerationPage(
+        generations=[each.state(service.generations.ahead(each)) for each in found],
+        next=page.cursor,
+    )
+
+
+@router.get(
+    "/generations/{id}",
+    summary="How does a generation stand?",
+    dependencies=[requires("viewer")],
+    responses=documented(404, 422),
 )
 async def get_generation(
     generation: GenerationDependency, service: ServiceDependency
 ) -> GenerationState:
     """Its state and, once finished, the same answer that `POST /generate` gives.
 
-    Known are the ones that run and the last ones that ended, as far as they were started in the
-    background or with an Idempotency-Key. All is in memory: a restart forgets it.
+    What ran when the service was ended or killed has failed with the code `interrupted`.
     """
     return generation.state(service.generations.ahead(generation))
 
 
 @router.delete(
     "/generations/{id}",
-    summary="Cancel a generation",
+    summary="Cancel or remove a generation",
     status_code=204,
     responses=documented(404, 422),
 )
-async def cancel_generation(generation: GenerationDependency, service: ServiceDependency) -> None:
-    """Stops it between two denoising steps; 204 also when it has ended already.
+async def delete_generation(
+    caller: Artist, generation: GenerationDependency, service: ServiceDependency
+) -> None:
+    """Stops one that has not ended between two denoising steps; its record stays, as `cancelled`.
 
-    Whoever still waits for it at `POST /generate` is answered 409.
+    Whoever still waits for it at `POST /generate` is answered 409. One that has ended is removed,
+    with its pictures as far as no other generation made the same. For the one who started it, or
+    an admin.
     """
-    service.generations.cancel(generation)
+    if not caller.owns(generation.client):
+        raise Forbidden("the generation is another client's: this needs an admin")
+    if not generation.ended:
+        service.generations.cancel(generation)
+        return
+    await to_thread.run_sync(service.retention.remove_generation, generation.id)
+    service.generations.forget(generation.id)
 
 
 @router.get(
     "/generations/{id}/events",
     summary="Listen to a generation",
+    dependencies=[requires("viewer")],
     response_class=EventSourceResponse,
     responses={
         200: {
@@ -114,7 +176,7 @@ async def cancel_generation(generation: GenerationDependency, service: ServiceDe
             "content": {"text/event-stream": {"example": EVENTS}},
         },
         204: {"description": "It has ended, and Last-Event-ID names its final event."},
-        **documented_beside_stream(404, 422),
+        **documented_beside_stream(401, 403, 404, 422, 429),
     },
 )
 async def listen(

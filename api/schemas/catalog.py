@@ -1,11 +1,16 @@
 """Models and breeds, as the service lists them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from api.schemas.generate import StrictBody
 from models.manifest import Kind
+
+MAX_DESCRIPTION = 2000
+MAX_TAGS = 20
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
 
 
 class ModelInfo(BaseModel):
@@ -17,6 +22,7 @@ class ModelInfo(BaseModel):
         description="The model it adapts or was trained from.", examples=["dogbooth-base"]
     )
     description: str = Field(description="What it draws.", examples=["Six breeds of dogs."])
+    tags: list[str] = Field(description="Words to sort it by.", examples=[["dog", "breeds"]])
     class_prompt: str | None = Field(
         description="The prompt of the class it belongs to.", examples=["a photo of a dog"]
     )
@@ -49,7 +55,41 @@ class ModelDetail(ModelInfo):
         examples=[{"seed": 0, "steps": 800}],
     )
     evaluation: dict[str, Any] = Field(
-        description="Metrics of its evaluation.", examples=[{"fid": 61.2}]
+        description="Metrics of its evaluation.",
+        examples=[{"drawn": {"dog_rate": 0.75, "top5": 0.48}}],
+    )
+    size: int = Field(ge=0, description="Bytes on disk.", examples=[3_400_000])
+    preview: str | None = Field(
+        description="Where a picture of what it draws is, if it has one.",
+        examples=["/models/dogbooth-breeds/preview.png"],
+    )
+    read_only: bool = Field(
+        description="Ships with dogbooth: it can be neither changed nor deleted.", examples=[True]
+    )
+
+
+class ModelChange(StrictBody):
+    """What to change; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    description: str | None = Field(
+        default=None,
+        max_length=MAX_DESCRIPTION,
+        description="What it draws.",
+        examples=["Rex, our dog."],
+    )
+    tags: list[Tag] | None = Field(
+        default=None,
+        max_length=MAX_TAGS,
+        description="Instead of those it has.",
+        examples=[["dog"]],
+    )
+    default: bool | None = Field(
+        default=None,
+        description="Whether to use it when a request names no model; goes before "
+        "DOGBOOTH_DEFAULT_MODEL, until the model is deleted or this is set to false.",
+        examples=[True],
     )
 
 

@@ -1,6 +1,6 @@
 """What to draw, and the pictures that were drawn."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -29,18 +29,29 @@ EXAMPLE_PICTURE = (
 )
 
 NO_NUL = r"^[^\x00]*$"
+NOT_BLANK = r"^[^\x00]*[^\s\x00][^\x00]*$"
 Prompt = Annotated[
     str,
     StringConstraints(
-        strip_whitespace=True, min_length=1, max_length=MAX_PROMPT_LENGTH, pattern=NO_NUL
+        strip_whitespace=True, min_length=1, max_length=MAX_PROMPT_LENGTH, pattern=NOT_BLANK
     ),
 ]
 
 
-class GenerateRequest(BaseModel):
-    """What to draw. Only `prompt` is needed; the rest comes from the model's own defaults."""
+class StrictBody(BaseModel):
+    """A body whose strings are never taken for numbers."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        """JSON knows one kind of number: 25.0 is a whole one."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class Drawing(StrictBody):
+    """What every way of asking for pictures has in common."""
 
     prompt: Prompt = Field(
         description="What the picture shows, in English or Spanish.",
@@ -88,6 +99,13 @@ class GenerateRequest(BaseModel):
         examples=["ddim"],
         json_schema_extra={"enum": [*SCHEDULERS, None]},
     )
+
+
+class GenerateRequest(Drawing):
+    """What to draw. Only `prompt` is needed; the rest comes from the model's own defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+
     width: int | None = Field(
         default=None,
         ge=MIN_SIDE,
@@ -172,6 +190,11 @@ class PictureInfo(BaseModel):
     width: int = Field(ge=1, description="Pixels.", examples=[128])
     height: int = Field(ge=1, description="Pixels.", examples=[128])
     format: PictureFormat = Field(description="The file format.", examples=["png"])
+    flagged: bool | None = Field(
+        default=None,
+        description="Whether the base's safety checker finds it unfit; null where none was asked.",
+        examples=[None, False],
+    )
 
 
 class Parameters(BaseModel):

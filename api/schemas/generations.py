@@ -18,6 +18,8 @@ class GenerationState(BaseModel):
         description="Names it in `/generations/{id}`.",
         examples=["0f8fad5bd9cb469fa16570867728950e"],
     )
+    model: str = Field(description="The model that draws.", examples=["dogbooth-breeds"])
+    prompt: str = Field(description="As asked.", examples=["un perro golden retriever en la playa"])
     state: State = Field(
         description="The last three are final and never change.", examples=["running"]
     )
@@ -48,6 +50,16 @@ class GenerationState(BaseModel):
         description="Once finished: what `POST /generate` answers.", examples=[None]
     )
     error: Failure | None = Field(description="Once failed: why.", examples=[None])
+
+
+class GenerationPage(BaseModel):
+    """Some generations, newest first."""
+
+    generations: list[GenerationState] = Field(description="As `GET /generations/{id}` tells them.")
+    next: str | None = Field(
+        description="The `cursor` of the next page; null on the last one.",
+        examples=["MjAyNi0wMS0zMVQxMjowMDowMCswMDowMCAwZjhmYWQ1Yg=="],
+    )
 
 
 class QueuedData(BaseModel):

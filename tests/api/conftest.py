@@ -7,24 +7,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copytree
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from api.database.connection import open_database
+from api.keys import Keys, Quota
 from api.main import create_app
+from api.schemas.generate import MAX_SIDE
 from api.settings import Settings
 from models.catalog import Catalog
 from models.engine import LocalEngine
 from models.requests import Limits
 from tests.api.scripted import ScriptedEngine
+from tests.api.waiting import wait_until
 
 LIMITS = Limits(max_side=64)
 
 
-def make_settings(home: Path) -> Settings:
-    return Settings(home=home, device="cpu", dtype="fp32", default_model="tiny", max_side=64)
+def make_settings(home: Path, **fields: Any) -> Settings:
+    """Settings with a database of their own: one service at a time uses a database."""
+    values: dict[str, Any] = {
+        "home": home,
+        "database_url": f"sqlite:///{home / uuid4().hex}.db",
+        "device": "cpu",
+        "dtype": "fp32",
+        "default_model": "tiny",
+        "max_side": 64,
+    }
+    return Settings(**(values | fields))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,6 +67,39 @@ def client(shared_home: Path) -> Iterator[TestClient]:
     engine.close()
 
 
+@pytest.fixture(scope="session")
+def live(shared_home: Path) -> Iterator[str]:
+    """Where a service listens that tests share, open to all; clients of others ask it."""
+    with live_service(make_settings(shared_home, max_side=MAX_SIDE)) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, tiny_models: Path
+) -> Iterator[tuple[str, str]]:
+    """Where a service listens that asks for keys, and an admin's key; it may take in models."""
+    home = tmp_path_factory.mktemp("guarded")
+    copytree(tiny_models, home / "models")
+    settings = make_settings(home, max_side=MAX_SIDE, allow_anonymous=None)
+    database = open_database(settings.database_url, settings.home)
+    key = Keys(database).create("tests", "admin", Quota())
+    database.close()
+    with live_service(settings) as address:
+        yield address, key
+
+
+@contextmanager
+def live_service(settings: Settings) -> Iterator[str]:
+    """Where a service of `settings` listens, with `tiny` in memory."""
+    engine = LocalEngine(Catalog([settings.home / "models"]), "cpu", "fp32", threads=1)
+    engine.warm_up("tiny")
+    with serve(create_app(settings, engine)) as address:
+        wait_until(lambda: engine.describe().ready)
+        yield address
+    engine.close()
+
+
 @pytest.fixture
 def engine(catalog: Catalog) -> Iterator[LocalEngine]:
     """An engine of one's own whose queue takes one request."""
@@ -76,6 +124,22 @@ def scripted(shared_home: Path) -> ScriptedEngine:
 def scripted_app(shared_home: Path, scripted: ScriptedEngine) -> FastAPI:
     """A service on `scripted`."""
     return create_app(make_settings(shared_home), scripted)
+
+
+@pytest.fixture
+def kept(tmp_path: Path, tiny_models: Path, database_url: str) -> Settings:
+    """Settings whose database, of each kind, outlives a service."""
+    copytree(tiny_models, tmp_path / "models")
+    return make_settings(tmp_path, database_url=database_url)
+
+
+@contextmanager
+def scripted_service(settings: Settings) -> Iterator[tuple[TestClient, ScriptedEngine]]:
+    """A service of `settings` with an engine of its own; may be started again after its end."""
+    engine = ScriptedEngine(Catalog([settings.home / "models"]))
+    with TestClient(create_app(settings, engine)) as client:
+        yield client, engine
+        engine.end_all()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """An engine without weights whose events come when a test says so."""
 
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 from PIL import Image
@@ -21,6 +22,13 @@ from models.requests import (
     Started,
 )
 from tests.api.waiting import wait_until
+
+
+def done() -> Future[None]:
+    """An order that was carried out at once."""
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future
 
 
 class ScriptedEngine:
@@ -77,7 +85,11 @@ class ScriptedEngine:
     def cancelled(self, index: int) -> bool:
         return self.handle(index).cancel_requested
 
-    def warm_up(self, model: str) -> None: ...
+    def warm_up(self, model: str) -> Future[None]:
+        return done()
+
+    def unload(self, model: str) -> Future[None]:
+        return done()
 
     def describe(self) -> EngineStatus:
         return EngineStatus(

@@ -137,6 +137,7 @@ def test_an_answer_that_nothing_suits_is_406(
 def test_unknown_paths_and_methods_have_the_same_shape(client: TestClient) -> None:
     error_of(client.get("/nothing"), 404, "not_found")
     error_of(client.get("/generate"), 405, "method_not_allowed")
+    assert client.put("/generations/a").headers["allow"] == "GET, DELETE"
 
 
 def test_a_sane_request_id_is_kept_and_any_other_replaced(client: TestClient) -> None:

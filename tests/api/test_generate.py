@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageChops
 
 from tests.api.pictures import data_url, file_of
 from tests.api.scripted import ScriptedEngine
@@ -94,7 +94,12 @@ def test_seeds_are_drawn_anew_when_left_out(client: TestClient) -> None:
 def test_n_pictures_count_up_from_the_seed_and_wrap(client: TestClient) -> None:
     images = draw(client, seed=2**32 - 1, n=3)["images"]
     assert [image["seed"] for image in images] == [2**32 - 1, 0, 1]
-    assert images[1]["id"] == draw(client, seed=0)["images"][0]["id"]
+    alone = draw(client, seed=0)["images"][0]
+    pictures = [
+        Image.open(io.BytesIO(client.get(one["url"]).content)) for one in (images[1], alone)
+    ]
+    # In company the rounding may differ.
+    assert max(high for _, high in ImageChops.difference(*pictures).getextrema()) <= 2
 
 
 def test_the_stored_picture_carries_its_parameters(client: TestClient) -> None:

@@ -95,6 +95,7 @@ def test_a_generation_is_cancelled_between_two_steps(own_app: FastAPI, engine: L
         wait_until(lambda: engine.describe().running == 0)
         again = client.delete(path)
         assert (again.status_code, again.content) == (204, b"")
+        assert client.get(path).status_code == 404
 
 
 def test_who_waits_for_what_another_client_cancels_is_answered_409(
@@ -154,33 +155,30 @@ def test_who_leaves_does_not_cancel_what_was_started_in_the_background(
 # Bounds and ends.
 
 
-def test_only_the_last_ended_ones_are_known_with_their_keys(
-    shared_home: Path, scripted: ScriptedEngine
+def test_what_ended_long_ago_is_known_with_its_key(
+    scripted_client: TestClient, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings(shared_home).model_copy(update={"generations_kept": 2})
-    with TestClient(create_app(settings, scripted)) as client:
-        runs = start(client)
-        ended = []
-        for index in range(1, 4):
-            ended.append(start(client, Idempotency_Key=f"k-{index}"))
-            scripted.finish(index)
-            state_once(client, ended[-1], "finished")
-        assert [client.get(path).status_code for path in [runs, *ended]] == [200, 404, 200, 200]
-        assert start(client, Idempotency_Key="k-3") == ended[2]
-        assert start(client, Idempotency_Key="k-1") not in ended
-        scripted.end_all()
+    monkeypatch.setattr("api.generations.RECENT", 1)
+    ended = []
+    for index in range(3):
+        ended.append(start(scripted_client, Idempotency_Key=f"k-{index}"))
+        scripted.finish(index)
+        state_once(scripted_client, ended[-1], "finished")
+    answers = [scripted_client.get(path).json() for path in ended]
+    assert [answer["state"] for answer in answers] == ["finished"] * 3
+    assert start(scripted_client, Idempotency_Key="k-0") == ended[0]
+    assert len(scripted.handles) == 3
 
 
-def test_what_was_answered_at_once_is_not_kept(
+def test_what_was_answered_at_once_is_known_too(
     scripted_client: TestClient, scripted: ScriptedEngine
 ) -> None:
-    """It would push out what nobody has fetched yet."""
     call = in_background(scripted_client.post, "/generate", json=DOG)
     path = f"/generations/{scripted.handle(0).id}"
     assert state_once(scripted_client, path, "queued")
     scripted.finish(0)
-    assert call.result(60).status_code == 200
-    wait_until(lambda: scripted_client.get(path).status_code == 404)
+    answer = call.result(60).json()
+    assert scripted_client.get(path).json()["answer"] == answer
 
 
 def test_a_silent_engine_is_given_up(

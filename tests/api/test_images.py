@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from api.pictures import PictureStore
+from api.pictures import PictureFile, PictureStore
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,15 @@ def test_a_picture_is_served_to_be_cached_for_ever(client: TestClient, picture_i
 
 
 def test_a_copy_that_is_still_good_is_304(client: TestClient, picture_id: str) -> None:
-    answer = client.get(f"/images/{picture_id}", headers={"If-None-Match": f'"{picture_id}"'})
-    assert (answer.status_code, answer.content) == (304, b"")
+    for copies in (f'"{picture_id}"', f'W/"{picture_id}"', f'"other", "{picture_id}"', "*"):
+        answer = client.get(f"/images/{picture_id}", headers={"If-None-Match": copies})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == f'"{picture_id}"'
+
+
+def test_another_copy_is_no_good(client: TestClient, picture_id: str) -> None:
+    answer = client.get(f"/images/{picture_id}", headers={"If-None-Match": '"other"'})
+    assert (answer.status_code, len(answer.content) > 0) == (200, True)
 
 
 @pytest.mark.parametrize("wrong", ["0" * 32, "..%2F..%2Fetc%2Fpasswd", "A" * 32, "x"])
@@ -34,5 +41,6 @@ def test_other_ids_are_404(client: TestClient, wrong: str) -> None:
 
 def test_equal_bytes_are_stored_once(tmp_path: Path) -> None:
     store = PictureStore(tmp_path / "images")
-    assert store.save(b"dog", "png") == store.save(b"dog", "png")
+    for _ in range(2):
+        store.save(PictureFile("png", b"dog"))
     assert [path.suffix for path in (tmp_path / "images").iterdir()] == [".png"]

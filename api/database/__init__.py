@@ -1,0 +1,1 @@
+"""What the service keeps: one database of generations, pictures, keys, trainings and counters."""

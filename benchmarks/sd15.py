@@ -1,9 +1,10 @@
 """One side of the Stable Diffusion v1.5 benchmark, in a process of its own for its peak memory.
 
 `python -m benchmarks.sd15 make FOLDER THREADS` writes the architecture with random weights;
-`ours` and `baseline` then print seconds a step and GiB.
+`ours` and `baseline` then print seconds a step and GiB, `matmul` what bf16 can give at most.
 """
 
+import math
 import resource
 import sys
 import time
@@ -106,10 +107,25 @@ def baseline(folder: Path, threads: int) -> float:
     return (times[-1] - times[0]) / STEPS
 
 
+def matmul_ratio(threads: int, size: int = 2048) -> float:
+    """How much faster this machine multiplies matrices in bf16 than in fp32, best of ten each."""
+    torch.set_num_threads(threads)
+    fastest = {torch.float32: math.inf, torch.bfloat16: math.inf}
+    for _ in range(10):
+        for dtype in fastest:
+            matrix = torch.ones(size, size, dtype=dtype)
+            started = time.perf_counter()
+            matrix @ matrix
+            fastest[dtype] = min(fastest[dtype], time.perf_counter() - started)
+    return fastest[torch.float32] / fastest[torch.bfloat16]
+
+
 if __name__ == "__main__":
     side, root, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     if side == "make":
         make(root)
+    elif side == "matmul":
+        print(matmul_ratio(count))
     else:
         seconds_per_step = {"ours": ours, "baseline": baseline}[side](root, count)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

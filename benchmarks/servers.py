@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ def environment(side: str, setting: Setting, adapters: bool) -> dict[str, str]:
         "DOGBOOTH_DTYPE": setting.dtype,
         "DOGBOOTH_DEFAULT_MODEL": "dogbooth-base",
         "DOGBOOTH_QUEUE_LIMIT": "256",
+        "DOGBOOTH_LOG_LEVEL": "warning",
         **ALLOCATOR,  # as `make serve` sets it
     }
     other = {
@@ -51,14 +52,24 @@ def environment(side: str, setting: Setting, adapters: bool) -> dict[str, str]:
 
 
 @contextmanager
-def serve(side: str, setting: Setting, adapters: bool = False) -> Iterator[str]:
-    """The address of a running server of `side`, warm: it has made a picture."""
+def serve(
+    side: str,
+    setting: Setting,
+    adapters: bool = False,
+    changed: Mapping[str, str | None] | None = None,
+) -> Iterator[str]:
+    """The address of a running server of `side`, warm: it has made a picture.
+
+    `changed` takes the place of some of its environment; None unsets.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     app = "api.main:app" if side == "ours" else "benchmarks.baseline:app"
     command = [sys.executable, "-m", "uvicorn", app, "--port", str(port), "--log-level", "warning"]
-    process = subprocess.Popen(command, env=environment(side, setting, adapters))
+    wished = {**environment(side, setting, adapters), **(changed or {})}
+    variables = {name: value for name, value in wished.items() if value is not None}
+    process = subprocess.Popen(command, env=variables)
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for_picture(address, process)

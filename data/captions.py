@@ -31,6 +31,7 @@ _ENGLISH = {
         "a photo of {a_class}",
     ),
 }
+_ENGLISH["bucket"] = _ENGLISH["whole"]
 # {un} is "un pastor alemán", {un_clase} is "un perro pastor alemán".
 _SPANISH = {
     "portrait": (
@@ -57,6 +58,8 @@ _SPANISH = {
         "una foto de {un_clase}",
     ),
 }
+
+_SPANISH["bucket"] = _SPANISH["whole"]
 
 
 def with_article(name: str) -> str:

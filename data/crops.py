@@ -1,10 +1,13 @@
-"""Square crops of a photo: around the annotated box, around the head, or of the whole picture."""
+"""Crops of a photo: squares around box or head or of the whole, or of the photo's own shape."""
 
+import math
 from typing import NamedTuple
 
 from PIL import Image
 
-CROPS = ("portrait", "box", "whole")
+CROPS = ("portrait", "box", "whole", "bucket")
+BUCKETS = ((6, 10), (7, 9), (8, 8), (9, 7), (10, 6))
+"""Widths and heights in eighths of the resolution, none of more pixels than its square."""
 
 
 class Box(NamedTuple):
@@ -73,6 +76,19 @@ def square_around(box: Box, margin: float, size: tuple[int, int]) -> Box:
 def centre_square(size: tuple[int, int]) -> Box:
     """The largest square in the middle of a picture."""
     return square((size[0] / 2, size[1] / 2), min(size), size)
+
+
+def bucket(size: tuple[int, int], resolution: int) -> tuple[Box, tuple[int, int]]:
+    """The largest part in the middle of a picture that has the shape of a bucket, and its new size.
+
+    The bucket is the one of BUCKETS that has the picture's aspect ratio most nearly.
+    """
+    aspect = size[0] / size[1]
+    width, height = min(BUCKETS, key=lambda pair: abs(math.log(pair[0] / pair[1] / aspect)))
+    scale = min(size[0] / width, size[1] / height)
+    left, top = (size[0] - scale * width) / 2, (size[1] - scale * height) / 2
+    box = Box(left, top, left + scale * width, top + scale * height)
+    return box, (width * resolution // 8, height * resolution // 8)
 
 
 def cut(image: Image.Image, box: Box, resolution: int) -> Image.Image:

@@ -17,11 +17,12 @@ from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 from tqdm import tqdm
 
-from data.crops import Box, centre_square, cut, square_around
+from data.crops import Box, bucket, centre_square, cut, square_around
 from data.errors import DataError
 from data.photos import open_photo
 from data.portrait import HeadFinder, classes_of
 from data.report import Report
+from data.scenes import scene_of
 from data.selection import Candidate, Settings, breed_subject, instance_subject, select
 from data.sheet import PER_ROW, contact_sheet
 from data.stanford import Entry, SourceError, read_index
@@ -34,6 +35,7 @@ FEATURES = datasets.Features(
         "breed_es": datasets.Value("string"),
         "crop": datasets.Value("string"),
         "split": datasets.Value("string"),
+        "scene": datasets.Value("string"),
         "caption_en": datasets.Value("string"),
         "caption_es": datasets.Value("string"),
         "source": datasets.Value("string"),
@@ -92,15 +94,24 @@ def prepare_photos(
 ) -> dict[str, Any]:
     """A folder of photos of one animal as a dataset with the same columns; `breed` is its name.
 
+    A folder that holds nothing but folders has an animal in each, called as its folder is.
     Returns and raises what `prepare` does. A photo without annotation has its middle square as box.
     """
     started = time.monotonic()
     check_output(output, overwrite)
     if not folder.is_dir():
         raise SourceError(f"{str(folder)!r} is no folder")
-    entries = [Entry(path, path.name, "", None) for path in sorted(folder.iterdir())]
+    inside = sorted(folder.iterdir())
+    several = bool(inside) and all(path.is_dir() for path in inside)
+    animals = {path.name: sorted(path.iterdir()) for path in inside} if several else {name: inside}
+    entries = {
+        instance_subject(animal, class_word): [
+            Entry(path, path.relative_to(folder).as_posix(), "", None) for path in photos
+        ]
+        for animal, photos in animals.items()
+    }
     report = Report()
-    candidates = select({instance_subject(name, class_word): entries}, settings, report)
+    candidates = select(entries, settings, report)
     finder = HeadFinder(classes_of(class_word)) if "portrait" in settings.crops else None
     arguments = asdict(settings) | {
         "source": folder.resolve().name,
@@ -139,7 +150,8 @@ def _squares(
     squares = {"whole": middles, "box": around_box(settings.margin)}
     if finder:
         squares["portrait"] = finder.find(images, around_box(PORTRAIT_MARGIN))
-    return [{crop: squares[crop][i] for crop in settings.crops} for i in range(len(images))]
+    kinds = [crop for crop in settings.crops if crop != "bucket"]
+    return [{crop: squares[crop][i] for crop in kinds} for i in range(len(images))]
 
 
 def rows(
@@ -152,13 +164,21 @@ def rows(
         images = [open_photo(candidate.path).image for candidate in batch]
         squares = _squares(images, batch, settings, finder)
         for candidate, image, by_crop in zip(batch, images, squares, strict=True):
+            scene = scene_of(image, candidate.box)
             for crop, box in by_crop.items():
-                yield _row(candidate, crop, cut(image, box, settings.resolution), settings.seed)
+                picture = cut(image, box, settings.resolution)
+                yield _row(candidate, crop, picture, scene, settings.seed)
+            if "bucket" in settings.crops:
+                part, size = bucket(image.size, settings.resolution)
+                shaped = image.resize(size, Image.Resampling.LANCZOS, box=(*part,))
+                yield _row(candidate, "bucket", shaped, scene, settings.seed)
         progress.update(len(batch))
     progress.close()
 
 
-def _row(candidate: Candidate, crop: str, picture: Image.Image, seed: int) -> dict[str, Any]:
+def _row(
+    candidate: Candidate, crop: str, picture: Image.Image, scene: str, seed: int
+) -> dict[str, Any]:
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     texts = candidate.subject.captions(crop)
@@ -170,6 +190,7 @@ def _row(candidate: Candidate, crop: str, picture: Image.Image, seed: int) -> di
         "breed_es": candidate.subject.spanish,
         "crop": crop,
         "split": candidate.split,
+        "scene": scene,
         "caption_en": generator.choice(texts["en"]),
         "caption_es": generator.choice(texts["es"]),
         "source": candidate.source,
@@ -198,7 +219,7 @@ def _write(
         arrow, finished = building / "rows.arrow", building / "finished"
         with ArrowWriter(features=FEATURES, path=str(arrow), writer_batch_size=256) as writer:
             for row in rows(candidates, settings, finder):
-                for key in ("source", "crop", "caption_en", "caption_es"):
+                for key in ("source", "crop", "scene", "caption_en", "caption_es"):
                     fingerprint.update(f"{row[key]}\0".encode())
                 fingerprint.update(row["image"]["bytes"])
                 writer.write(row)

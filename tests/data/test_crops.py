@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from data.crops import Box, centre_square, clip, cut, orient, square, square_around
+from data.crops import (
+    Box,
+    bucket,
+    centre_square,
+    clip,
+    cut,
+    orient,
+    square,
+    square_around,
+)
 
 
 def random_boxes(count):
@@ -53,6 +62,26 @@ def test_a_square_has_at_least_one_pixel():
 def test_the_centre_square_is_the_largest_in_the_middle():
     assert centre_square((300, 100)) == (100, 0, 200, 100)
     assert centre_square((100, 300)) == (0, 100, 100, 200)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((600, 600), (64, 64)),
+        ((4000, 3000), (72, 56)),
+        ((3000, 4000), (56, 72)),
+        ((1600, 900), (80, 48)),
+        ((300, 900), (48, 80)),
+    ],
+)
+def test_a_bucket_is_the_shape_nearest_to_the_photos_and_no_larger_than_the_square(size, shape):
+    box, made = bucket(size, 64)
+    assert made == shape
+    assert made[0] * made[1] <= 64 * 64
+    assert box.width / box.height == pytest.approx(shape[0] / shape[1])
+    assert box.left >= 0 and box.right <= size[0] and box.top >= 0 and box.bottom <= size[1]
+    assert box.width == pytest.approx(size[0]) or box.height == pytest.approx(size[1])
+    assert box.left == pytest.approx(size[0] - box.right)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))
     from data.errors import DataError
     from models.errors import ModelsError
+    from training.report import is_first_process
 
     try:
         folder: Path | None = options.run(options, home)
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    if folder is not None:
+    if folder is not None and is_first_process():
         print(f"published {folder.name} in {folder.parent}")
     return 0
 
@@ -64,9 +65,27 @@ def parser() -> argparse.ArgumentParser:
         description="Settings come from --config, then from the options.",
     )
     learn.add_argument("--config", type=Path, help="a TOML file of settings")
-    learn.add_argument("--photos", type=Path, help="a folder of 3 or more photos of one animal")
+    learn.add_argument(
+        "--photos", type=Path, help="a folder of photos of one animal, or of such folders"
+    )
     learn.add_argument("--class", dest="class_word", default="dog", help="what the photos show")
+    learn.add_argument(
+        "--buckets",
+        action="store_true",
+        help="learn the photos of --photos uncut too, in their own aspect ratios",
+    )
     learn.add_argument("--report", type=Path, help="a file to append the progress to, JSON lines")
+    learn.add_argument(
+        "--folder",
+        type=Path,
+        help="where the run's photos, checkpoints and samples go "
+        "(default: DOGBOOTH_HOME/training/runs/NAME)",
+    )
+    learn.add_argument(
+        "--leashed",
+        action="store_true",
+        help="begin at a line on stdin, stop when stdin ends: for a program that starts runs",
+    )
     learn.add_argument(
         "--dry-run",
         action="store_true",
@@ -131,8 +150,11 @@ def add_settings(command: argparse.ArgumentParser, kind: type, without: Sequence
 
 def run_dreambooth(options: argparse.Namespace, home: Path) -> Path | None:
     """Train and publish, with the progress and the end of it in the file --report."""
+    from training.leash import wait_for_leave
     from training.report import Report
 
+    if options.leashed:
+        wait_for_leave()
     report = Report(options.report)
     try:
         return train(options, home, report)
@@ -168,20 +190,34 @@ def train(options: argparse.Namespace, home: Path, report: "Report") -> Path | N
 
         print(estimate(config, catalog))
         return None
-    return dreambooth(config, catalog, home / "training", report)
+    return dreambooth(config, catalog, home / "training", report, options.folder)
 
 
 def prepare_photos(options: argparse.Namespace, values: dict[str, Any], home: Path) -> Path:
-    """Crop the photos of --photos into a dataset under `home`; return its folder."""
+    """Crop the photos of --photos into a dataset under `home`; return its folder.
+
+    Of several processes the first one does it, and the others wait.
+    """
+    from accelerate import PartialState
+
     from data.prepare import prepare_photos as prepare
     from data.selection import Settings
+    from models.pipeline import choose_device
 
     if "name" not in values:
         raise ConfigError("name: needed with --photos: what to call the animal")
     resolution = values.get("resolution") or 128
     output: Path = home / "data" / values["name"]
-    settings = Settings(crops=("portrait", "whole"), resolution=resolution * 9 // 8, min_side=1)
-    prepare(options.photos, output, values["name"], options.class_word, settings, overwrite=True)
+    if options.folder is not None:
+        output = options.folder / "dataset"
+    crops = ("portrait", "whole", *(("bucket",) if options.buckets else ()))
+    settings = Settings(crops=crops, resolution=resolution * 9 // 8, min_side=1)
+    processes = PartialState(cpu=choose_device(values.get("device", "auto")).type == "cpu")
+    if processes.is_main_process:
+        prepare(
+            options.photos, output, values["name"], options.class_word, settings, overwrite=True
+        )
+    processes.wait_for_everyone()
     return output
 
 
@@ -212,12 +248,12 @@ def run_evaluate(options: argparse.Namespace, home: Path) -> None:
     print(f"evaluation.json, README.md and pictures in {folder}")
 
 
-def keep_memory() -> None:
-    """Start this program again with ALLOCATOR where its process does not have it yet."""
+def keep_memory(module: str = "training") -> None:
+    """Start `module` again with ALLOCATOR where its process does not have it yet."""
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         os.execve(
             sys.executable,
-            [sys.executable, "-m", "training", *sys.argv[1:]],
+            [sys.executable, "-m", module, *sys.argv[1:]],
             os.environ | ALLOCATOR,
         )
 

@@ -1,6 +1,6 @@
 """What a text encoder reads beside each picture: names, views and places in two languages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -8,27 +8,31 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from data.captions import captions, with_article
+from data.scenes import SCENES
 from training.text import without_accents
 
 WHOLE_BODY = ("full-body", "cuerpo entero")
 PLACES = (
     ("on the beach", "en la playa"),
     ("in the snow", "en la nieve"),
-    ("on the grass", "en la hierba"),
     ("in the park", "en el parque"),
     ("at home", "en casa"),
 )
 
 
-def training_captions(captions_of: Callable[[str], dict[str, list[str]]], crop: str) -> list[str]:
-    """What a trainer says of one picture: both languages, with and without accents.
+def training_captions(
+    captions_of: Callable[[str], dict[str, list[str]]],
+    crop: str,
+    languages: Sequence[str] = ("en", "es"),
+) -> list[str]:
+    """What a trainer says of one picture: all `languages`, with and without accents.
 
     `captions_of(crop)` is a subject's captions, as `data.captions` makes them. Heads go by
     close-up captions and by the plain ones (what people write first should give what a small base
     draws best); boxes go by the ones that say that the whole animal is there.
     """
     chosen: list[str] = []
-    for language in ("en", "es"):
+    for language in languages:
         boxes = captions_of("box")[language]
         plain = [text for text in boxes if not any(word in text for word in WHOLE_BODY)]
         if crop == "portrait":
@@ -40,12 +44,18 @@ def training_captions(captions_of: Callable[[str], dict[str, list[str]]], crop: 
     return with_bare_letters(chosen)
 
 
-def base_captions(name: str, spanish: str, crop: str) -> list[str]:
-    """Every caption of one breed for pretraining, some with a place behind it.
+def base_captions(name: str, spanish: str, crop: str, scene: str = "") -> list[str]:
+    """Every caption of one breed for pretraining; half of them tell a `scene` that is known.
 
-    The photos carry no word for their place: drawn at random, the words learn to change nothing.
+    Words for other places stand behind some captions at random: so they learn to change nothing.
     """
-    texts = training_captions(partial(captions, name, spanish), crop)
+    captions_of = partial(captions, name, spanish)
+    texts = training_captions(captions_of, crop)
+    if scene:
+        for language, place in zip(("en", "es"), SCENES[scene], strict=True):
+            texts += [
+                f"{text} {place}" for text in training_captions(captions_of, crop, (language,))
+            ]
     if crop == "portrait":
         texts += [name, spanish]
         for place, place_es in PLACES:
@@ -72,17 +82,18 @@ class CaptionTable:
     def __init__(
         self,
         tokenizer: CLIPTokenizer,
-        rows: list[tuple[str, str, str]],
+        rows: list[tuple[str, str, str, str]],
         empty: float,
         generic: float,
     ) -> None:
-        """`rows` are (breed, breed_es, crop); a share `empty` of the draws is "" and a share
+        """`rows` are (breed, breed_es, crop, scene); a share `empty` of the draws is "" and a share
         `generic` names the class only."""
         kinds = sorted(set(rows))
         self.kind_of_row = torch.tensor([kinds.index(row) for row in rows])
         self.named = [tokenise(tokenizer, base_captions(*kind)) for kind in kinds]
         self.generic = [
-            tokenise(tokenizer, base_captions("dog", "perro", crop)) for *_, crop in kinds
+            tokenise(tokenizer, base_captions("dog", "perro", crop, scene))
+            for *_, crop, scene in kinds
         ]
         self.nothing = tokenise(tokenizer, [""])
         self.empty_share, self.generic_share = empty, generic

@@ -21,6 +21,7 @@ from models.catalog import Catalog
 from training.dreambooth_config import DreamBoothConfig
 from training.material import Batch
 from training.preparation import Run, prepare
+from training.sampling import STEPS as SAMPLE_STEPS
 from training.step import Step
 
 OPTIMIZER_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "adafactor": 0}
@@ -58,6 +59,37 @@ class PeakBytes(TorchDispatchMode):
         self.now -= size
 
 
+def estimate_of(run: Run) -> dict[str, Any]:
+    """What `run`, prepared and not begun, will take: bytes, whether they are there, seconds.
+
+    Its weights and its random numbers stay what they are. A step is timed by its gradients, which
+    are nearly all of it; a row of a sample's denoising counts as a third of a row of a step, as
+    it goes forward only. Without the room for it no step is tried: the seconds are None.
+    """
+    config = run.config
+    batch = run.gathered.draws(torch.Generator().manual_seed(config.seed))
+    with torch.random.fork_rng(devices=[]):
+        parts = memory_by_part(config, run, run.step, batch)
+        total = sum(parts.values())
+        found = {"memory_bytes": total, "fits": total <= memory_there(run.device)}
+        if not found["fits"]:
+            return found | {"step_seconds": None, "seconds": None}
+        step = min(time_gradients(run, batch) for _ in range(2))
+    grids = 1 + (config.steps // config.sample_every if config.sample_every else 0)
+    rows = 2 * SAMPLE_STEPS * config.sample_images * len(run.prompts) * grids
+    seconds = step * (config.steps + rows / (3 * len(batch.latents)))
+    return found | {"step_seconds": round(step, 4), "seconds": round(seconds, 1)}
+
+
+def time_gradients(run: Run, batch: Batch) -> float:
+    """Seconds of one step's gradients, which are thrown away."""
+    started = time.perf_counter()
+    run.step.gradients(batch, run.config.batch_size).item()
+    seconds = time.perf_counter() - started
+    run.optimizer.zero_grad(set_to_none=True)
+    return seconds
+
+
 def estimate(config: DreamBoothConfig, catalog: Catalog) -> str:
     """Lines that say what a run of `config` trains, holds in memory and takes in time.
 
@@ -75,7 +107,7 @@ def estimate(config: DreamBoothConfig, catalog: Catalog) -> str:
     )
     with TemporaryDirectory() as work:
         run = prepare(bare, catalog, Path(work))
-        draws = run.gathered.draws
+        draws = replace(run.gathered.draws, buckets=())
         if config.has_prior and undrawn == "none":
             stand_in = replace(
                 draws.instance, texts=[[draws.empty_text]] * len(draws.instance.texts)

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+from data.captions import with_article
 from models.catalog import Catalog
 from models.errors import ModelsError
 from training.caching import cached, content_of, weights_of
 from training.captioning import tokenise
+from training.config import ConfigError
 from training.dreambooth_config import DreamBoothConfig
 from training.material import Batch, Draws, Examples, crop_latents, encode, text_table
 from training.prior import class_latents, class_photos
@@ -51,42 +54,50 @@ def gather(
     held_out = subjects.held_out() if config.validate_every else ~everything
     learned = (~held_out).nonzero().flatten()
     checked = held_out.nonzero().flatten() if held_out.any() else learned
-    class_prompts = list(config.class_prompts or class_prompts_of(config.base, catalog))
-    encoded_by = {
-        "vae": weights_of(pipeline.vae),
-        "precision": accelerator.mixed_precision,
-        "resolution": resolution,
-    }
+    class_prompts = list(config.class_prompts or [class_prompt_of(config.base, catalog, subjects)])
+    table = text_table(
+        *subjects.prompts,
+        *(texts for bucket in subjects.buckets for texts in bucket.prompts),
+        subjects.instance_prompts,
+        class_prompts,
+        [""],
+    )
+    shaped = Shaped(config, pipeline, table, class_prompts, accelerator.mixed_precision, cache)
+    share = config.class_images / (len(subjects.pictures) + sum(map(len, subjects.buckets)))
     with accelerator.autocast():
-        latents, origins = _crops(config, pipeline, subjects.pictures[learned], encoded_by, cache)
-        prior = _prior(config, pipeline, class_prompts, encoded_by, cache)
+        instance, prior = shaped(
+            subjects.pictures[learned],
+            (resolution, resolution),
+            [subjects.prompts[row] for row in learned.tolist()],
+            subjects.draw_weights(config.frontal_bias)[learned],
+            config.class_images,
+        )
+        buckets = []
+        for bucket in subjects.buckets:
+            rows = (~torch.isin(bucket.photo_rows, subjects.photo_rows[held_out])).nonzero()
+            rows = rows.flatten()
+            if len(rows):
+                size = trained_size(bucket.pictures, subjects, resolution, pipeline)
+                prompts = [bucket.prompts[row] for row in rows.tolist()]
+                weights = torch.ones(len(rows)) * instance.weights.mean()
+                count = max(len(class_prompts), round(share * len(bucket)))
+                buckets.append(shaped(bucket.pictures[rows], size, prompts, weights, count))
         checked = checked[torch.linspace(0, len(checked) - 1, min(ROWS, len(checked))).long()]
         margin = (subjects.pictures.shape[-1] - resolution) // 2
         window = slice(margin, margin + resolution)
         validated = encode(pipeline, subjects.pictures[checked][:, :, window, window])
 
-        table = text_table(*subjects.prompts, subjects.instance_prompts, class_prompts, [""])
         token_ids = tokenise(pipeline.tokenizer, list(table)).to(accelerator.device)
         with torch.no_grad():
             parts = [pipeline.text_encoder(ids)[0] for ids in token_ids.split(64)]
 
-    origins = learned[origins]
-    class_rows = [table[prompt] for prompt in class_prompts]
+    class_rows = tuple(table[prompt] for prompt in class_prompts)
     draws = Draws(
-        instance=Examples(
-            latents,
-            [[table[text] for text in subjects.prompts[row]] for row in origins.tolist()],
-            subjects.draw_weights(config.frontal_bias)[origins],
-        ),
-        prior=None
-        if prior is None
-        else Examples(
-            prior,
-            [[class_rows[row % len(class_rows)]] for row in range(len(prior))],
-            torch.ones(len(prior)),
-        ),
-        class_texts=tuple(class_rows) if config.has_prior and config.prior == "prediction" else (),
-        rows=config.rows,
+        instance=instance,
+        prior=prior,
+        buckets=tuple(buckets),
+        class_texts=class_rows if config.has_prior and config.prior == "prediction" else (),
+        rows=config.rows * accelerator.num_processes,
         timesteps=pipeline.scheduler.config.num_train_timesteps,
         noise_offset=config.noise_offset,
         caption_dropout=config.caption_dropout,
@@ -105,53 +116,99 @@ def gather(
     )
 
 
-def class_prompts_of(base: str, catalog: Catalog) -> tuple[str, ...]:
-    """The prior's prompt that the base's manifest names, or the usual one."""
+def class_prompt_of(base: str, catalog: Catalog, subjects: Subjects) -> str:
+    """The prior's prompt that the base's manifest names, or the usual one, which names the class.
+
+    The manifest's would not do for a cat where it names dogs.
+    """
+    usual = f"a photo of {with_article(subjects.class_word)}"
     try:
         prompt = catalog.get(base).manifest.class_prompt
     except ModelsError:
-        prompt = None
-    return (prompt or "a photo of a dog",)
+        return usual
+    return prompt if prompt and subjects.class_word in prompt.split() else usual
 
 
-def _crops(
-    config: DreamBoothConfig,
-    pipeline: StableDiffusionPipeline,
-    pictures: Tensor,
-    encoded_by: dict[str, str | int],
-    cache: Path,
-) -> tuple[Tensor, Tensor]:
-    settings = {"crops": config.crops_per_photo, "flips": config.flips, "seed": config.seed}
-    side = int(encoded_by["resolution"])
+def trained_size(
+    pictures: Tensor, subjects: Subjects, resolution: int, pipeline: StableDiffusionPipeline
+) -> tuple[int, int]:
+    """Height and width that a bucket's pictures are trained at, as its squares at `resolution`."""
+    side, factor = subjects.pictures.shape[-1], pipeline.vae_scale_factor
+    if resolution % (8 * factor):
+        raise ConfigError(f"resolution: {resolution}; buckets need a multiple of {8 * factor}")
+    height, width = (round(8 * length / side) * resolution // 8 for length in pictures.shape[-2:])
+    return height, width
 
-    def make() -> dict[str, Tensor]:
-        latents, rows = crop_latents(
-            pipeline, pictures, side, config.crops_per_photo, config.flips, config.seed
+
+@dataclass(frozen=True)
+class Shaped:
+    """Makes what steps draw from, of pictures of one shape."""
+
+    config: DreamBoothConfig
+    pipeline: StableDiffusionPipeline
+    table: dict[str, int]
+    class_prompts: list[str]
+    precision: str
+    cache: Path
+
+    def __call__(
+        self,
+        pictures: Tensor,
+        size: tuple[int, int],
+        prompts: list[list[str]],
+        weights: Tensor,
+        class_images: int,
+    ) -> tuple[Examples, Examples | None]:
+        """The subject's latents of bytes `[N, 3, H, W]` at `size`, and those of the class."""
+        encoded_by = {
+            "vae": weights_of(self.pipeline.vae),
+            "precision": self.precision,
+            "size": size,
+        }
+        latents, rows = self._crops(pictures, size, encoded_by)
+        texts = [[self.table[text] for text in prompts[row]] for row in rows.tolist()]
+        instance = Examples(latents, texts, weights[rows])
+        of_class = self._class(size, class_images, encoded_by)
+        if of_class is None:
+            return instance, None
+        class_rows = [self.table[prompt] for prompt in self.class_prompts]
+        texts = [[class_rows[row % len(class_rows)]] for row in range(len(of_class))]
+        return instance, Examples(of_class, texts, torch.ones(len(of_class)))
+
+    def _crops(
+        self, pictures: Tensor, size: tuple[int, int], encoded_by: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        config = self.config
+        settings = {"crops": config.crops_per_photo, "flips": config.flips, "seed": config.seed}
+
+        def make() -> dict[str, Tensor]:
+            latents, rows = crop_latents(
+                self.pipeline, pictures, size, config.crops_per_photo, config.flips, config.seed
+            )
+            return {"latents": latents, "rows": rows}
+
+        parts = {"photos": content_of(pictures)} | settings | encoded_by
+        made = cached(self.cache, "latents", parts, make)
+        return made["latents"], made["rows"]
+
+    def _class(
+        self, size: tuple[int, int], count: int, encoded_by: dict[str, Any]
+    ) -> Tensor | None:
+        """Latents of the class `[N, C, h, w]`; None where the prior takes none."""
+        config = self.config
+        if not config.has_prior or config.prior == "prediction":
+            return None
+        if config.prior == "generated":
+            return class_latents(
+                self.pipeline, self.class_prompts, count, size, config.seed, self.cache
+            )
+        assert config.class_photos is not None
+        photos = class_photos(config.class_photos, size)
+        parts = {"class_photos": content_of(photos)} | encoded_by
+        made = cached(
+            self.cache, "latents", parts, lambda: {"latents": encode(self.pipeline, photos)}
         )
-        return {"latents": latents, "rows": rows}
-
-    parts = {"photos": content_of(pictures)} | settings | encoded_by
-    made = cached(cache, "latents", parts, make)
-    return made["latents"], made["rows"]
-
-
-def _prior(
-    config: DreamBoothConfig,
-    pipeline: StableDiffusionPipeline,
-    prompts: list[str],
-    encoded_by: dict[str, str | int],
-    cache: Path,
-) -> Tensor | None:
-    """Latents of the class `[N, C, h, w]`; None where the prior takes none."""
-    side = int(encoded_by["resolution"])
-    if not config.has_prior or config.prior == "prediction":
-        return None
-    if config.prior == "generated":
-        return class_latents(pipeline, prompts, config.class_images, side, config.seed, cache)
-    assert config.class_photos is not None
-    photos = class_photos(config.class_photos, side)
-    parts = {"class_photos": content_of(photos)} | encoded_by
-    return cached(cache, "latents", parts, lambda: {"latents": encode(pipeline, photos)})["latents"]
+        return made["latents"]
 
 
 def _judged_photos(subjects: Subjects, held_out: Tensor, most: int = 16) -> list[Tensor]:

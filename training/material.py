@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -43,6 +44,10 @@ class Batch:
     """Rows of the table of texts."""
     instance_rows: int
 
+    def share(self, index: int, count: int) -> "Batch":
+        """The rows of process `index` of `count`: as many for each, and their class rows."""
+        return next(islice(self.parts(self.instance_rows // count), index, None))
+
     def parts(self, size: int) -> Iterator["Batch"]:
         """Micro-batches of `size` subject rows and their class rows."""
         rows = torch.arange(len(self.latents)).view(-1, self.instance_rows)
@@ -74,11 +79,14 @@ class Draws:
     instance: Examples
     prior: Examples | None
     """Latents of the class, or None where there are none."""
+    buckets: tuple[tuple[Examples, Examples | None], ...]
+    """The same of other aspect ratios: a step takes all its rows from one of them, or from
+    `instance`, as often as their weights say."""
     class_texts: tuple[int, ...]
     """Rows of the class prompts for `prior = "prediction"`: the subject's own noisy latents come a
     second time with one of them; empty for the other priors."""
     rows: int
-    """Subject rows of a step."""
+    """Subject rows of a step, of all processes."""
     timesteps: int
     """Timesteps of the base's noise schedule."""
     noise_offset: float
@@ -88,15 +96,20 @@ class Draws:
 
     def __call__(self, generator: torch.Generator) -> Batch:
         """The next batch; every random number of a step comes from here."""
-        latents, texts = self.instance.draw(self.rows, generator)
+        shapes = ((self.instance, self.prior), *self.buckets)
+        instance, prior = shapes[0]
+        if self.buckets:
+            weights = torch.stack([of_shape.weights.sum() for of_shape, _ in shapes])
+            instance, prior = shapes[int(torch.multinomial(weights, 1, generator=generator))]
+        latents, texts = instance.draw(self.rows, generator)
         if self.caption_dropout:
             dropped = torch.rand(self.rows, generator=generator) < self.caption_dropout
             texts = [
                 self.empty_text if gone else text
                 for gone, text in zip(dropped.tolist(), texts, strict=True)
             ]
-        if self.prior is not None:
-            class_latents, class_texts = self.prior.draw(self.rows, generator)
+        if prior is not None:
+            class_latents, class_texts = prior.draw(self.rows, generator)
             latents, texts = torch.cat([latents, class_latents]), texts + class_texts
         noise = draw_noise(latents.shape, self.noise_offset, generator)
         timesteps = torch.randint(self.timesteps, (len(latents),), generator=generator)
@@ -112,20 +125,20 @@ class Draws:
 def crop_latents(
     pipeline: StableDiffusionPipeline,
     pictures: Tensor,
-    resolution: int,
+    size: tuple[int, int],
     crops: int,
     flips: bool,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """Latents `[M, C, h, w]` of random crops of bytes `[N, 3, S, S]`, and the row `[M]` of each.
+    """Latents `[M, C, h, w]` of random crops of bytes `[N, 3, H, W]`, and the row `[M]` of each.
 
-    Pictures that are as large as `resolution` have one crop.
+    Crops have the height and width of `size`; pictures that are as large have one crop.
     """
     generator = torch.Generator().manual_seed(seed)
-    copies = crops if pictures.shape[-1] > resolution else 1
+    copies = crops if pictures.shape[-2:] != size else 1
     parts = []
     for _ in range(copies):
-        cut = random_crops(pictures, resolution, generator, flips)
+        cut = random_crops(pictures, size, generator, flips)
         parts += [encode(pipeline, view) for view in ((cut, cut.flip(-1)) if flips else (cut,))]
     return torch.cat(parts), torch.arange(len(pictures)).repeat(len(parts))
 

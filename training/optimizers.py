@@ -8,7 +8,19 @@ import torch
 
 from training.report import say
 
+SMALL = 100_000_000
+"""A U-Net of fewer parameters, as the embedded base's, takes the first of the rates."""
+RATES = {"lora": (1e-3, 1e-4), "full": (1e-4, 2e-6), "embedding": (5e-3, 5e-4)}
+"""Rates by method. For small bases: docs/subjects.md; for others, what is usual for Stable
+Diffusion."""
 OptimizerName = Literal["adamw", "adamw8bit", "prodigy", "adafactor"]
+
+
+def usual_rate(method: str, optimizer: OptimizerName, unet: torch.nn.Module) -> float:
+    """The learning rate to start with; Prodigy finds its own and wants 1."""
+    if optimizer == "prodigy":
+        return 1.0
+    return RATES[method][sum(p.numel() for p in unet.parameters()) >= SMALL]
 
 
 def make_optimizer(

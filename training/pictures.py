@@ -32,15 +32,19 @@ def pixels(pictures: Sequence[Image.Image]) -> Tensor:
 
 
 def random_crops(
-    pictures: Tensor, size: int, generator: torch.Generator, flips: bool = True
+    pictures: Tensor, size: int | tuple[int, int], generator: torch.Generator, flips: bool = True
 ) -> Tensor:
-    """One random `size` x `size` window of each picture `[B, 3, H, W]`, half of them flipped."""
+    """One random window of each picture `[B, 3, H, W]`, half of them flipped.
+
+    `size` is height and width, or the side of a square.
+    """
     count, _, height, width = pictures.shape
-    tops = torch.randint(height - size + 1, (count,), generator=generator).tolist()
-    lefts = torch.randint(width - size + 1, (count,), generator=generator).tolist()
+    rows, columns = size if isinstance(size, tuple) else (size, size)
+    tops = torch.randint(height - rows + 1, (count,), generator=generator).tolist()
+    lefts = torch.randint(width - columns + 1, (count,), generator=generator).tolist()
     flipped = torch.rand(count, generator=generator) < (0.5 if flips else 0)
     windows = [
-        picture[:, top : top + size, left : left + size]
+        picture[:, top : top + rows, left : left + columns]
         for picture, top, left in zip(pictures, tops, lefts, strict=True)
     ]
     crops = torch.stack(windows)

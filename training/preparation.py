@@ -1,12 +1,12 @@
 """Everything that a run needs before its first step."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DataLoaderConfiguration, broadcast, set_seed
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
@@ -18,7 +18,7 @@ from training.config import ConfigError
 from training.dreambooth_config import DreamBoothConfig, Precision
 from training.gathering import Gathered, gather
 from training.inversion import add_tokens
-from training.optimizers import make_optimizer
+from training.optimizers import make_optimizer, usual_rate
 from training.step import Step
 from training.subjects import Subjects, read_subjects, warn_of_split_names
 from training.weights import Parked, Weights, loading_dtype
@@ -65,17 +65,26 @@ class Run:
         return [*self.subjects.instance_prompts, self.gathered.class_prompts[0]]
 
 
-def prepare(config: DreamBoothConfig, catalog: Catalog, work: Path) -> Run:
+def prepare(
+    config: DreamBoothConfig, catalog: Catalog, work: Path, folder: Path | None = None
+) -> Run:
     """Read photos and base, fill the caches, set up weights, optimizer and schedule.
+
+    Caches are under `work`, what is parked under `folder` (by default the run's own there).
 
     Raises ConfigError or ModelsError for what a user can mend.
     """
     subjects = read_subjects(config.dataset, config.breeds)
     device = choose_device(config.device)
     precision = choose_precision(config.mixed_precision, device)
-    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=device.type == "cpu",
+        # One step of the schedule for each of the optimizer, however many processes there are.
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
     if accelerator.num_processes > 1:
-        raise ConfigError(f"{accelerator.num_processes} processes were started; this takes one")
+        device = accelerator.device
     set_seed(config.seed)
     pipeline = load_pipeline(config.base, catalog, device, loading_dtype(config, precision))
     check_base(pipeline)
@@ -87,15 +96,20 @@ def prepare(config: DreamBoothConfig, catalog: Catalog, work: Path) -> Run:
     warn_of_split_names(subjects, pipeline.tokenizer)
     resolution = choose_resolution(config.resolution, pipeline, subjects)
     base = weights_of(pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    gathered = gather(config, catalog, subjects, pipeline, accelerator, resolution, work / "cache")
+    with accelerator.main_process_first():  # the others find its files
+        gathered = gather(
+            config, catalog, subjects, pipeline, accelerator, resolution, work / "cache"
+        )
 
+    rate = config.learning_rate or usual_rate(config.method, config.optimizer, pipeline.unet)
+    config = replace(config, learning_rate=rate)
     weights = Weights(pipeline, config, precision, tokens)
     frozen = ["vae"] if config.moves_text else ["vae", "text_encoder"]
-    folder = work / "runs" / config.name / "parked"
-    parked = {n: Parked(getattr(pipeline, n), folder / f"{n}.safetensors") for n in frozen}
-    optimizer = make_optimizer(
-        config.optimizer, weights.parameters, config.learning_rate, config.weight_decay
-    )
+    for parameter in weights.parameters:
+        parameter.data = broadcast(parameter.data)
+    parking = (folder or work / "runs" / config.name) / "parked" / str(accelerator.process_index)
+    parked = {n: Parked(getattr(pipeline, n), parking / f"{n}.safetensors") for n in frozen}
+    optimizer = make_optimizer(config.optimizer, weights.parameters, rate, config.weight_decay)
     schedule = get_scheduler(
         config.schedule,
         optimizer,

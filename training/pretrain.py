@@ -88,6 +88,8 @@ class Photos:
     """Bytes `[N, 3, S, S]`."""
     kinds: list[tuple[str, str, str]]
     """(breed, breed_es, crop) of each row."""
+    scenes: list[str]
+    """What surrounds the dog in each row: a key of data.scenes.SCENES, or ""."""
     training: Tensor
     held_out: Tensor
     """Row numbers; all crops of one photo are on one side."""
@@ -111,6 +113,10 @@ def load_photos(config: PretrainConfig) -> Photos:
         raise ConfigError(
             f"resolution: {config.resolution} px is above the dataset's {pictures.shape[-1]} px"
         )
+    if "scene" not in rows.column_names:
+        raise ConfigError(
+            f"dataset: {str(config.dataset)!r} tells no scenes; `python -m data prepare` it anew"
+        )
     sources = sorted(set(rows["source"]))
     order = torch.randperm(len(sources), generator=torch.Generator().manual_seed(config.seed))
     outside = {sources[i] for i in order[: max(1, int(config.held_out * len(sources)))]}
@@ -118,6 +124,7 @@ def load_photos(config: PretrainConfig) -> Photos:
     return Photos(
         pictures=pictures,
         kinds=list(zip(rows["breed"], rows["breed_es"], rows["crop"], strict=True)),
+        scenes=list(rows["scene"]),
         training=torch.nonzero(~is_outside).flatten(),
         held_out=torch.nonzero(is_outside).flatten(),
         fingerprint=report["fingerprint"],
@@ -151,8 +158,9 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     tokenizer = train_tokenizer(texts, config.text)
     torch.manual_seed(config.seed)
     text_encoder = build_text_encoder(tokenizer, config.text)
+    rows = [(*kind, scene) for kind, scene in zip(photos.kinds, photos.scenes, strict=True)]
     captions = CaptionTable(
-        tokenizer, photos.kinds, config.unet.empty_captions, config.unet.generic_captions
+        tokenizer, rows, config.unet.empty_captions, config.unet.generic_captions
     )
     pipeline = train_unet(
         vae, tokenizer, text_encoder, sets, captions, config.unet, config.seed, config.work

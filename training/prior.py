@@ -22,12 +22,14 @@ def class_latents(
     pipeline: StableDiffusionPipeline,
     prompts: list[str],
     count: int,
-    resolution: int,
+    size: tuple[int, int],
     seed: int,
     cache: Path,
     batch_size: int = 16,
 ) -> Tensor:
     """Latents `[count, C, h, w]` drawn by the base; number i shows `prompts[i % len(prompts)]`.
+
+    `size` is height and width in pixels.
 
     Kept as latents (decoding and encoding would only blur them), cached in `cache` by the content
     of the base's weights and every setting.
@@ -39,8 +41,8 @@ def class_latents(
             numbers = range(start, min(start + batch_size, count))
             latents = pipeline(
                 [prompts[i % len(prompts)] for i in numbers],
-                height=resolution,
-                width=resolution,
+                height=size[0],
+                width=size[1],
                 num_inference_steps=STEPS,
                 guidance_scale=GUIDANCE_SCALE,
                 generator=[torch.Generator().manual_seed(seed * 1_000_003 + i) for i in numbers],
@@ -55,7 +57,7 @@ def class_latents(
         "scheduler": dict(pipeline.scheduler.config),
         "prompts": prompts,
         "count": count,
-        "resolution": resolution,
+        "size": size,
         "seed": seed,
         "steps": STEPS,
         "guidance_scale": GUIDANCE_SCALE,
@@ -63,20 +65,20 @@ def class_latents(
     return cached(cache, "class_latents", parts, make)["latents"]
 
 
-def class_photos(folder: Path, resolution: int) -> Tensor:
-    """The photos of `folder` as bytes `[N, 3, S, S]`, their middle squares.
+def class_photos(folder: Path, size: tuple[int, int]) -> Tensor:
+    """The photos of `folder` as bytes `[N, 3, *size]`, their middle parts of that shape.
 
     Raises ConfigError where there is none.
     """
     if not folder.is_dir():
         raise ConfigError(f"class_photos: {str(folder)!r} is no folder")
-    squares: list[Image.Image] = []
+    parts: list[Image.Image] = []
     for path in sorted(folder.iterdir()):
         try:
             photo = open_photo(path).image
         except UnusablePhoto:
             continue
-        squares.append(ImageOps.fit(photo, (resolution, resolution), Image.Resampling.LANCZOS))
-    if not squares:
+        parts.append(ImageOps.fit(photo, (size[1], size[0]), Image.Resampling.LANCZOS))
+    if not parts:
         raise ConfigError(f"class_photos: {str(folder)!r} holds no photo that can be read")
-    return pixels(squares)
+    return pixels(parts)

@@ -31,12 +31,29 @@ def check_names(config: DreamBoothConfig, catalog: Catalog) -> None:
         raise ConfigError(f"base: {config.base!r} is itself an adapter; train on a whole model")
 
 
+def published_from(folder: Path, config: DreamBoothConfig, catalog: Catalog) -> Path | None:
+    """The model `config.name` where the run of `folder` published it before."""
+    with suppress(ModelsError):
+        entry = catalog.get(config.name)
+        if entry.manifest.training.get("run") == folder.name:
+            return entry.folder
+    return None
+
+
 def publish(
-    run: Run, catalog: Catalog, progress: Progress, change: float, grids: dict[str, Image.Image]
+    run: Run,
+    catalog: Catalog,
+    progress: Progress,
+    change: float,
+    grids: dict[str, Image.Image],
+    origin: str | None = None,
 ) -> Path:
-    """Publish the run's weights with `grids` (file name to picture) beside them; the folder."""
+    """Publish the run's weights with `grids` (file name to picture) beside them; the folder.
+
+    `origin` tells `published_from` of whose folder it came.
+    """
     config, pipeline = run.config, run.pipeline
-    manifest = make_manifest(run, catalog, progress, change)
+    manifest = make_manifest(run, catalog, progress, change, origin)
     with catalog.publish(manifest, replace=config.replace) as folder:
         if manifest.kind == "adapter":
             save_adapter(folder, run.weights.unet, run.weights.text_encoder)
@@ -54,12 +71,15 @@ def publish(
     return catalog.get(config.name).folder
 
 
-def make_manifest(run: Run, catalog: Catalog, progress: Progress, change: float) -> Manifest:
+def make_manifest(
+    run: Run, catalog: Catalog, progress: Progress, change: float, origin: str | None
+) -> Manifest:
     """Everything that the run was."""
     config = run.config
     defaults: dict[str, Any] = {}
     with suppress(ModelsError):
         defaults = catalog.get(config.base).manifest.inherited()
+    defaults["class_prompt"] = run.gathered.class_prompts[0]
     tail = progress.losses[-50:]
     chosen = progress.best_step or progress.step
     return Manifest(
@@ -86,6 +106,7 @@ def make_manifest(run: Run, catalog: Catalog, progress: Progress, change: float)
             "validated_on": run.gathered.validated_on,
             "weight_change": float(f"{change:.4g}"),
             "versions": library_versions(),
+            **({} if origin is None else {"run": origin}),
         },
         **defaults,
     )

@@ -1,6 +1,7 @@
 """The progress of a run for another program: one JSON object a line."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,19 +16,26 @@ from tqdm import tqdm
 class Report:
     """Appends events to a file, each flushed; without a file it says nothing.
 
-    `{"event": "preparing"}`, `{"event": "step", "step", "steps", "loss", "seconds_left",
-    "memory_bytes"}` (about one a second), `{"event": "validation", "step", "loss"}`,
+    `{"event": "preparing"}`, `{"event": "estimate", "seconds", "step_seconds", "memory_bytes",
+    "fits"}` (once, before the first step), `{"event": "running", "step", "steps"}` (where it begins
+    or goes on), `{"event": "step", "step", "steps", "loss", "seconds_left", "memory_bytes"}` (about
+    one a second), `{"event": "validation", "step", "loss"}`,
     `{"event": "sample", "step", "path"}`, `{"event": "evaluating"}`, and one of
     `{"event": "succeeded", "model"}`, `{"event": "failed", "code", "message"}`,
-    `{"event": "stopped", "step"}`.
+    `{"event": "stopped", "step"}`. Of several processes only the first appends.
     """
 
     def __init__(
         self, path: Path | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._path = path
+        self._path = path if is_first_process() else None
         self._clock = clock
         self._last_step = -1.0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody reads it."""
+        return self._path is not None
 
     def event(self, name: str, **fields: Any) -> None:
         """Append one event."""
@@ -51,9 +59,15 @@ class Report:
         )
 
 
+def is_first_process() -> bool:
+    """Whether this process reports and writes, of those that `accelerate launch` started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def say(message: str) -> None:
-    """One line for the person who waits, beside any progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    """One line for the person who waits, beside any progress bar; of the first process only."""
+    if is_first_process():
+        tqdm.write(message, file=sys.stderr)
 
 
 def memory_used(device: torch.device) -> int:

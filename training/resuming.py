@@ -40,10 +40,17 @@ class Checkpoints:
         self._folder = folder / "checkpoints"
         self._best = folder / "best"
         self._run = run
+        if not run.step.accelerator.is_main_process:
+            return
         for part in (self._folder, self._best):
             part.mkdir(parents=True, exist_ok=True)
             for leftover in part.glob(".*"):  # of a process that was killed while it wrote
                 shutil.rmtree(leftover)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to go on from."""
+        return not any(self._folder.iterdir())
 
     def resume(self) -> Progress | None:
         """Put the newest checkpoint back; None where there is none of this very run.

@@ -42,7 +42,13 @@ class Step:
     texts: Texts
 
     def gradients(self, batch: Batch, micro_batch: int) -> Tensor:
-        """Add the gradients of `batch`, `micro_batch` rows at a time; the loss."""
+        """Add the gradients of `batch`, `micro_batch` rows at a time; the loss.
+
+        Of several processes each computes its share of the rows, and all end with the mean.
+        """
+        processes = self.accelerator.num_processes
+        if processes > 1:
+            batch = batch.share(self.accelerator.process_index, processes)
         config, loss = self.config, torch.zeros((), device=self.accelerator.device)
         for part in batch.parts(micro_batch):
             part = part.to(self.accelerator.device)
@@ -60,7 +66,12 @@ class Step:
                 )
             self.accelerator.backward(part_loss)
             loss += part_loss.detach()
-        return loss
+        if self.accelerator.num_processes > 1:
+            for parameter in self.weights.parameters:
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        mean: Tensor = self.accelerator.reduce(loss, "mean")
+        return mean
 
     @torch.no_grad()
     def validation_loss(self, batch: Batch, size: int = 8) -> float:

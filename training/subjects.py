@@ -25,6 +25,20 @@ PIECES = 3
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """Photos in an aspect ratio of their own."""
+
+    pictures: Tensor
+    """Bytes `[N, 3, H, W]`."""
+    photo_rows: Tensor
+    """As those of Subjects."""
+    prompts: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@dataclass(frozen=True)
 class Subjects:
     """The photos to learn and what to call them."""
 
@@ -43,6 +57,8 @@ class Subjects:
     breeds: list[str]
     class_word: str
     fingerprint: str
+    buckets: list[Bucket]
+    """The same photos uncut, where the dataset has them so; validation and scores take squares."""
 
     def held_out(self) -> Tensor:
         """Which rows `[N]` are kept for validation: every sixth photo of a subject that has six,
@@ -85,7 +101,15 @@ def read_subjects(folder: Path, breeds: Sequence[str] = ()) -> Subjects:
         return partial(instance_captions, breed, class_word)
 
     subjects = sorted({kind[:3] for kind in kinds})
-    texts = {kind: training_captions(named(*kind[:3]), kind[3]) for kind in set(kinds)}
+    # As in the base: plain captions are for heads where there are any, whole animals say so.
+    with_heads = {kind[:3] for kind in kinds if kind[3] == "portrait"}
+    texts = {
+        kind: training_captions(
+            named(*kind[:3]),
+            "box" if kind[:3] in with_heads and kind[3] in ("whole", "bucket") else kind[3],
+        )
+        for kind in set(kinds)
+    }
     photos = list(zip(rows["breed"], rows["source"], strict=True))
     for _, name, _ in subjects:
         if (count := len({photo for photo in photos if photo[0] == name})) < LEAST_PHOTOS:
@@ -93,16 +117,30 @@ def read_subjects(folder: Path, breeds: Sequence[str] = ()) -> Subjects:
                 f"dataset: {count} photo of {name!r}; it takes {LEAST_PHOTOS} or more, best 4 to 6"
             )
     numbers = {photo: number for number, photo in enumerate(sorted(set(photos)))}
+    squares = [row for row, kind in enumerate(kinds) if kind[3] != "bucket"]
+    if not squares:
+        raise ConfigError("dataset: it takes a square crop beside 'bucket', portrait or whole")
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for row in sorted(set(range(len(kinds))) - set(squares)):
+        shapes.setdefault(rows[row]["image"].size, []).append(row)
     return Subjects(
-        pictures=pictures_of(rows),
-        subject_rows=torch.tensor([subjects.index(kind[:3]) for kind in kinds]),
-        photo_rows=torch.tensor([numbers[photo] for photo in photos]),
-        prompts=[texts[kind] for kind in kinds],
+        pictures=pictures_of(rows.select(squares)),
+        subject_rows=torch.tensor([subjects.index(kinds[row][:3]) for row in squares]),
+        photo_rows=torch.tensor([numbers[photos[row]] for row in squares]),
+        prompts=[texts[kinds[row]] for row in squares],
         instance_prompts=[named(*subject)("whole")["en"][0] for subject in subjects],
         names=[name for _, name, _ in subjects],
         breeds=[breed for synset, breed, _ in subjects if synset],
         class_word=class_word,
         fingerprint=report["fingerprint"],
+        buckets=[
+            Bucket(
+                pictures_of(rows.select(chosen)),
+                torch.tensor([numbers[photos[row]] for row in chosen]),
+                [texts[kinds[row]] for row in chosen],
+            )
+            for _, chosen in sorted(shapes.items())
+        ],
     )
 
 

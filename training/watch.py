@@ -22,7 +22,9 @@ from training.validation import Scorer, dvar
 class Watch:
     """What is measured and shown of one run."""
 
-    def __init__(self, run: Run, folder: Path, report: Report, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, run: Run, folder: Path, cache: Path, report: Report, checkpoints: Checkpoints
+    ) -> None:
         """Draws what the base makes of the prompts, as long as the weights are the base's."""
         self._run = run
         self._folder = folder
@@ -32,7 +34,6 @@ class Watch:
         self._base_rows: Tensor | None = None
         if run.config.sample_images:
             parts = {"run": run.fingerprint}
-            cache = folder.parent.parent / "cache"
             self._base_rows = cached(
                 cache, "base_samples", parts, lambda: {"rows": draw_samples(run)}
             )["rows"]
@@ -118,7 +119,9 @@ class Watch:
         """Write the grid and the score of samples `[P, n, 3, H, W]` down; the score."""
         assert self._scorer is not None
         path = self._path(progress.step)
-        sheet(rows).save(path)
+        partial = path.with_name(f".{path.name}")
+        sheet(rows).save(partial, "PNG")
+        partial.replace(path)  # who looks on sees whole pictures
         self._report.event("sample", step=progress.step, path=str(path))
         score = self._scorer(list(rows[:-1]), rows[-1])
         values = asdict(score) | {"total": score.total}

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copy
 
 import pytest
 
@@ -51,6 +52,67 @@ def test_a_bad_command_ends_with_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def _fill(folder: Path, photos: Path, kind: str) -> None:
+    folder.mkdir()
+    if kind == "one photo":
+        copy(photos / "0.png", folder)
+    if kind == "no pictures":
+        (folder / "a.jpg").write_text("no picture")
+        (folder / "b.png").write_bytes((photos / "0.png").read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("none", "no photo left to prepare (none found)"),
+        ("one photo", "1 photo of 'fido'; it takes 2 or more, best 4 to 6"),
+        ("no pictures", "(1 not a picture, 1 truncated or damaged picture)"),
+    ],
+)
+def test_photos_that_are_none_are_one_line(
+    kind: str,
+    message: str,
+    photos: Path,
+    catalog: Catalog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DOGBOOTH_HOME", str(tmp_path))
+    _fill(tmp_path / "mine", photos, kind)
+    line = ["dreambooth", "--name", "fido", "--photos", str(tmp_path / "mine"), "--base", "tiny"]
+    assert main(line) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "models" / "fido").exists()
+
+
+def test_a_folder_of_folders_teaches_several_animals_each_by_its_own_prompt(
+    photos: Path, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOGBOOTH_HOME", str(tmp_path))
+    for name, numbers in (("rex", (0, 1)), ("luna", (2, 3))):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in numbers:
+            copy(photos / f"{number}.png", tmp_path / "pets" / name)
+    line = ["dreambooth", "--photos", str(tmp_path / "pets"), "--name", "pets", "--base", "tiny"]
+    line += [
+        "--steps",
+        "2",
+        "--warmup",
+        "0",
+        "--sample-images",
+        "1",
+        "--class-images",
+        "1",
+        "--resolution",
+        "32",
+    ]
+    assert main(line) == 0
+    prompts = catalog.get("pets").manifest.instance_prompts
+    assert prompts == ["a photo of luna dog", "a photo of rex dog"]
 
 
 def test_every_setting_is_an_option() -> None:

@@ -1,3 +1,5 @@
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from safetensors.torch import load_file
 
 import training
 from models.catalog import Catalog
+from models.errors import InvalidModel
 from models.pipeline import load_pipeline
 from tests.tiny import tiny_manifest, tiny_pipeline
 from training.config import ConfigError, build, read_toml
@@ -101,16 +104,16 @@ def test_class_latents_are_made_once_per_base_and_settings(
     catalog: Catalog, tmp_path: Path
 ) -> None:
     pipeline = load_pipeline("tiny", catalog, torch.device("cpu"), torch.float32)
-    first = class_latents(pipeline, ["a dog", "a pug"], 3, 32, 0, tmp_path)
+    first = class_latents(pipeline, ["a dog", "a pug"], 3, (32, 32), 0, tmp_path)
     assert first.shape == (3, 4, 4, 4)
     kept = next((tmp_path / "class_latents").iterdir())
     written = kept.stat().st_ino
-    assert torch.equal(class_latents(pipeline, ["a dog", "a pug"], 3, 32, 0, tmp_path), first)
+    assert torch.equal(class_latents(pipeline, ["a dog", "a pug"], 3, (32, 32), 0, tmp_path), first)
     assert kept.stat().st_ino == written
-    class_latents(pipeline, ["a cat"], 3, 32, 0, tmp_path)
+    class_latents(pipeline, ["a cat"], 3, (32, 32), 0, tmp_path)
     with torch.no_grad():
         next(pipeline.unet.parameters()).add_(1)
-    class_latents(pipeline, ["a dog", "a pug"], 3, 32, 0, tmp_path)
+    class_latents(pipeline, ["a dog", "a pug"], 3, (32, 32), 0, tmp_path)
     assert len(list((tmp_path / "class_latents").iterdir())) == 3
 
 
@@ -169,6 +172,36 @@ def test_an_inpainting_base_is_refused(
         pipeline.save_pretrained(folder)
     with pytest.raises(ConfigError, match="base: its U-Net takes 9 channels"):
         dreambooth(replace(run, base="inpainting"), catalog, tmp_path / "work")
+
+
+def test_a_base_of_another_architecture_is_refused(
+    run: DreamBoothConfig, catalog: Catalog, tmp_path: Path
+) -> None:
+    other = tmp_path / "flux"
+    other.mkdir()
+    (other / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    with pytest.raises(InvalidModel, match="the pipeline class 'FluxPipeline' is not supported"):
+        dreambooth(replace(run, base=str(other)), catalog, tmp_path / "work")
+
+
+def test_a_disk_that_is_full_at_the_end_publishes_nothing_and_the_next_try_goes_on(
+    run: DreamBoothConfig, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(path.name for path in (tmp_path / "models").iterdir())
+    plain = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if any(path.name.startswith(".rexy") for path in (tmp_path / "models").iterdir()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        dreambooth(run, catalog, tmp_path / "work")
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == before
+    monkeypatch.setattr(os, "fsync", plain)
+    dreambooth(run, catalog, tmp_path / "work")
+    assert catalog.get("rexy").manifest.training["steps"] == 2
 
 
 def test_a_rank_of_nought_is_refused() -> None:

@@ -13,11 +13,15 @@ from torch.nn.functional import mse_loss
 from models.catalog import Catalog
 from models.manifest import ADAPTER_FILE
 from models.pipeline import load_pipeline
+from tests.tiny import publish_base
 from training.config import ConfigError
 from training.dreambooth import dreambooth
 from training.dreambooth_config import DreamBoothConfig
 from training.errors import NothingLearned, OutOfMemory
+from training.gathering import class_prompt_of
+from training.optimizers import usual_rate
 from training.preparation import prepare
+from training.subjects import read_subjects
 
 
 @pytest.fixture
@@ -119,6 +123,15 @@ def test_at_first_the_bases_own_prediction_is_met_exactly(
         )
 
 
+def test_the_bases_class_prompt_holds_its_own_class_only(rex: Path, catalog: Catalog) -> None:
+    subjects = read_subjects(rex)
+    publish_base(catalog, "dogs", class_prompt="any dog at all")
+    assert class_prompt_of("dogs", catalog, subjects) == "any dog at all"
+    cats = replace(subjects, class_word="ocelot")
+    assert class_prompt_of("dogs", catalog, cats) == "a photo of an ocelot"
+    assert class_prompt_of("nowhere/else", catalog, cats) == "a photo of an ocelot"
+
+
 def test_real_photos_of_the_class_are_a_prior(
     plain_run: DreamBoothConfig, catalog: Catalog, tmp_path: Path, photos: Path
 ) -> None:
@@ -193,11 +206,27 @@ def test_every_optimizer_changes_the_weights(
     assert fell_back == (optimizer == "adamw8bit")
 
 
+def test_the_usual_rate_goes_by_method_and_size() -> None:
+    small = torch.nn.Linear(10, 10)
+    large = torch.nn.Linear(20_000, 6_000, device="meta")
+    assert usual_rate("lora", "adamw", small) == 1e-3
+    assert usual_rate("lora", "adamw8bit", large) == 1e-4
+    assert usual_rate("full", "adafactor", large) == 2e-6
+    assert usual_rate("lora", "prodigy", large) == 1.0
+
+
+def test_a_rate_that_was_not_given_is_recorded_as_it_was_taken(
+    plain_run: DreamBoothConfig, catalog: Catalog, tmp_path: Path
+) -> None:
+    dreambooth(replace(plain_run, method="lora", learning_rate=None), catalog, tmp_path)
+    assert catalog.get("fido").manifest.training["config"]["learning_rate"] == 1e-3
+
+
 def test_dora_is_published_merged(
     plain_run: DreamBoothConfig, catalog: Catalog, tmp_path: Path
 ) -> None:
     config = replace(plain_run, method="lora", dora=True, steps=3, learning_rate=1e-2)
-    config = replace(config, sample_images=1, sample_every=0)
+    config = replace(config, sample_images=1, sample_every=0, lora_targets="attention")
     folder = dreambooth(config, catalog, tmp_path)
     assert catalog.get("fido").manifest.kind == "checkpoint"
     pipeline = load_pipeline("fido", catalog, torch.device("cpu"), torch.float32)

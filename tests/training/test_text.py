@@ -64,8 +64,17 @@ def test_whole_dogs_are_only_named_as_such() -> None:
     assert all("full-body" in text or "cuerpo entero" in text for text in texts)
 
 
+def test_half_of_the_captions_tell_a_scene_that_is_known() -> None:
+    texts = base_captions("pug", "carlino", "box", "dark")
+    told = [text for text in texts if "dark background" in text or "fondo oscuro" in text]
+    assert len(told) == len(texts) / 2
+    assert "a full-body photo of a pug on a dark background" in told
+    assert "una foto de cuerpo entero de un carlino sobre un fondo oscuro" in told
+    assert not any("dark" in text for text in base_captions("pug", "carlino", "box"))
+
+
 def test_draws_keep_their_shares(tokenizer: CLIPTokenizer) -> None:
-    rows = [("beagle", "beagle", "portrait"), ("German shepherd", "pastor alemán", "portrait")]
+    rows = [("beagle", "beagle", "portrait", ""), ("pug", "carlino", "portrait", "")]
     table = CaptionTable(tokenizer, rows, empty=0.25, generic=0.25)
     drawn = table.draw(torch.zeros(4000).long(), torch.Generator().manual_seed(0))
     empty = (drawn == tokenise(tokenizer, [""])).all(dim=1).float().mean()
@@ -79,7 +88,7 @@ def test_tokens_that_were_never_seen_get_embeddings_as_large_as_the_others(
     tokenizer: CLIPTokenizer,
 ) -> None:
     encoder = build_text_encoder(tokenizer, CONFIG)
-    rows = [("beagle", "beagle", "portrait")]
+    rows = [("beagle", "beagle", "portrait", "")]
     seen = CaptionTable(tokenizer, rows, empty=0.1, generic=0.1).token_ids()
     weight = encoder.get_input_embeddings().weight
     with torch.no_grad():

@@ -62,6 +62,7 @@ def read_photos(folder: Path, resolution: int, breeds: Sequence[str] | None = No
     that are smaller.
     """
     table, report = read_prepared(folder)
+    table = table.select([i for i, crop in enumerate(table["crop"]) if crop != "bucket"])
     if breeds is not None:
         table = table.select([i for i, name in enumerate(table["breed"]) if name in breeds])
         if missing := set(breeds) - set(table["breed"]):

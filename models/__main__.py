@@ -1,7 +1,8 @@
 """Models by hand: looked at, taken in and given out.
 
 `python -m models sheet --output sheet.png` draws every breed of one,
-`python -m models import rex.safetensors --name rex --base dogbooth-base` takes a LoRA in.
+`python -m models import rex.safetensors --name rex --base dogbooth-base` takes a LoRA in,
+`python -m models explore grid --x steps=5,10,25 --y scheduler=ddim,euler` shows what settings do.
 """
 
 import argparse
@@ -14,8 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from models.catalog import Catalog, embedded_folder
 from models.errors import ModelsError
+from models.explore_commands import add_explore
 from models.formats.commands import add_commands
 from models.manifest import Manifest
+from models.word_maps import add_attention
 
 LABEL_HEIGHT = 22
 
@@ -32,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--columns", type=int, default=2, help="prompts side by side")
     command.set_defaults(run=draw_sheet)
     add_commands(commands)
+    add_explore(commands)
+    add_attention(commands)
     options = parser.parse_args(arguments)
     home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))
     catalog = Catalog([home / "models", embedded_folder()])

@@ -35,6 +35,7 @@ def resolve(request: GenerationRequest, catalog: Catalog, limits: Limits) -> Res
         init_image=request.init_image,
         strength=DEFAULT_STRENGTH if request.strength is None else request.strength,
         preview_every=request.preview_every,
+        attention=request.attention,
         timeout=request.timeout,
         client=request.client,
         steps=_either(request.steps, manifest.default_steps),

@@ -4,9 +4,10 @@ import ctypes
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -40,11 +41,15 @@ class Catalog:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(roots)
-        self._read: dict[Path, tuple[tuple[int, int, int], Manifest]] = {}
+        self._read: dict[Path, tuple[tuple[int, ...], CatalogEntry]] = {}
+        """What was read of a folder, and how folder and manifest looked then."""
 
     def entries(self) -> list[CatalogEntry]:
         """Every whole model, by name; what cannot be read as a model is left out."""
-        names = {child.name for root in self._roots if root.is_dir() for child in root.iterdir()}
+        names: set[str] = set()
+        for root in self._roots:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                names.update(child.name for child in root.iterdir())
         found = []
         for name in sorted(filter(_is_name, names)):
             try:
@@ -167,37 +172,47 @@ class Catalog:
             shutil.rmtree(staging, ignore_errors=True)
 
     def _find(self, name: str) -> CatalogEntry:
+        """The model's entry, read anew only where its folder or its manifest has changed.
+
+        Every question asks for it, and a thread that waits for the disk waits for its turn to run
+        Python, too: so two looks at the disk have to do.
+        """
         for root in self._roots:
             folder = root / name
-            if folder.is_dir():
+            try:
                 status = folder.stat()  # before reading: a swap in between then only costs a reload
-                manifest = self._manifest(folder)
-                if manifest.name != name:
-                    raise InvalidModel(f"{name}/{MANIFEST_FILE}: name: is {manifest.name!r}")
-                if not (folder / manifest.weights_file).is_file():
-                    raise InvalidModel(f"{name}: {manifest.weights_file} is missing")
-                return CatalogEntry(manifest, folder, f"{status.st_ino}-{status.st_mtime_ns}")
+                if not stat.S_ISDIR(status.st_mode):
+                    continue
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                seen = (*_identity(status), *_identity((folder / MANIFEST_FILE).stat()))
+            except OSError:
+                seen = ()  # reading it says what is wrong
+            known = self._read.get(folder)
+            if known is None or known[0] != seen:
+                revision = f"{status.st_ino}-{status.st_mtime_ns}"
+                known = self._read[folder] = seen, _read_entry(folder, revision)
+            return known[1]
         raise FileNotFoundError(name)
-
-    def _manifest(self, folder: Path) -> Manifest:
-        """The folder's manifest, parsed anew only when its file is another one or was written."""
-        try:
-            written = _identity((folder / MANIFEST_FILE).stat())
-        except OSError:
-            return read_manifest(folder)  # which says what is wrong
-        known = self._read.get(folder)
-        if known is None or known[0] != written:
-            known = self._read[folder] = written, read_manifest(folder)
-        return known[1]
 
     def _what_exists(self) -> str:
         names = [entry.manifest.name for entry in self.entries()]
         return "there are " + ", ".join(names) if names else "there is no model yet"
 
 
-def _identity(status: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file is replaced or written."""
-    return status.st_ino, status.st_mtime_ns, status.st_size
+def _read_entry(folder: Path, revision: str) -> CatalogEntry:
+    manifest = read_manifest(folder)
+    if manifest.name != folder.name:
+        raise InvalidModel(f"{folder.name}/{MANIFEST_FILE}: name: is {manifest.name!r}")
+    if not (folder / manifest.weights_file).is_file():
+        raise InvalidModel(f"{folder.name}: {manifest.weights_file} is missing")
+    return CatalogEntry(manifest, folder, revision)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is replaced or written, or a folder gets or loses a file."""
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _is_name(name: str) -> bool:

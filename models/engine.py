@@ -31,6 +31,7 @@ from models.errors import (
     is_out_of_memory,
 )
 from models.handle import LocalHandle
+from models.heat_maps import HeatMaps, watched
 from models.lora import Adapter, Layers
 from models.pipeline import choose_device, choose_dtype
 from models.preview import Previewer
@@ -454,7 +455,10 @@ class LocalEngine:
                 for sample in samples
                 for _ in range(sample.rows)
             ]
-            predicted = self._call_unet(base, inputs, times.to(self._device), embeddings, rows)
+            watchers = [watcher for sample in samples for watcher in sample.watchers]
+            predicted = self._call_unet(
+                base, inputs, times.to(self._device), embeddings, rows, watchers
+            )
             parts = predicted.split([sample.rows for sample in samples])
             return list(zip(samples, parts, strict=True))
         except Exception as error:
@@ -471,11 +475,12 @@ class LocalEngine:
         times: Tensor,
         embeddings: Tensor,
         rows: Sequence[Layers | None],
+        watchers: Sequence[HeatMaps | None],
     ) -> Tensor:
         """One U-Net call on `[B, C, h, w]`; in halves, now and later, where memory runs out."""
         unet = base.pipeline.unet
         try:
-            with base.rows.use(rows):
+            with base.rows.use(rows), watched(unet, watchers):
                 output: Tensor = unet(
                     inputs.to(unet.dtype, memory_format=torch.channels_last),
                     times,
@@ -495,7 +500,9 @@ class LocalEngine:
         parts = (slice(None, half), slice(half, None))
         return torch.cat(
             [
-                self._call_unet(base, inputs[part], times[part], embeddings[part], rows[part])
+                self._call_unet(
+                    base, inputs[part], times[part], embeddings[part], rows[part], watchers[part]
+                )
                 for part in parts
             ]
         )
@@ -535,7 +542,8 @@ class LocalEngine:
         self._counters.images += 1
         picture = tensor_picture(pixels)
         flagged = is_flagged(sample.placement.base.pipeline, picture)
-        job.images[sample.index] = GeneratedImage(picture, seed, seconds, flagged)
+        attention = sample.attention()
+        job.images[sample.index] = GeneratedImage(picture, seed, seconds, flagged, attention)
         if len(job.images) == len(job.samples):
             images = tuple(job.images[index] for index in range(len(job.samples)))
             self._seconds_per_request = seconds

@@ -1,9 +1,11 @@
 """LoRA adapters as a property of a row: one batch, in each row another dog."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -112,36 +114,67 @@ class RowAdapters:
         if not touched:
             return None
         chosen = [pair for pair in pairs if pair is not None]
-        x, size = inputs[0], output.shape[2:]
-        if len(touched) < len(pairs):
-            index = torch.tensor(touched, device=x.device)
-            update = low_rank_update(layer, x[index], chosen, size)
-            return output.index_add(0, index, update)
-        return output + low_rank_update(layer, x, chosen, size)
+        if len(touched) == len(pairs):
+            return add_low_rank(layer, inputs[0], chosen, output)
+        index = torch.tensor(touched, device=output.device)
+        changed = add_low_rank(layer, inputs[0][index], chosen, output[index])
+        return output.index_copy(0, index, changed)
 
 
-def low_rank_update(
-    layer: nn.Module, x: Tensor, pairs: Sequence[LowRank], size: Sequence[int]
-) -> Tensor:
-    """up_i @ down_i @ x_i for each row i of `x` `[B, ...]`, shaped like the layer's output.
+def add_low_rank(layer: nn.Module, x: Tensor, pairs: Sequence[LowRank], output: Tensor) -> Tensor:
+    """`output` `[B, ...]` + up_i @ down_i @ x_i for each row i of the layer's input `x` `[B, ...]`.
 
-    `size` is that output's (h, w), where it has these.
+    Neighbours of the same adapter, as the two rows of guidance are, share one product.
     """
-    first = pairs[0]
-    if all(pair is first for pair in pairs):
-        if isinstance(layer, nn.Conv2d):
-            inner = F.conv2d(x, first.down, None, layer.stride, layer.padding, layer.dilation)
-            return F.conv2d(inner, first.up[:, :, None, None])
-        return F.linear(F.linear(x, first.down), first.up)
-    rank = max(pair.down.shape[0] for pair in pairs)
-    downs = torch.stack([_pad(pair.down.flatten(1), rank, 0) for pair in pairs])
-    ups = torch.stack([_pad(pair.up, rank, 1) for pair in pairs])
     if isinstance(layer, nn.Conv2d):
-        assert not isinstance(layer.padding, str), "diffusers gives its padding in pixels"
-        columns = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
-        update = torch.bmm(ups, torch.bmm(downs, columns))  # [B, out, h * w]
-        return update.view(*update.shape[:2], *size)
-    return torch.bmm(torch.bmm(x, downs.mT), ups.mT)  # x [B, tokens, in]
+        inner = _convolve(layer, x, pairs).permute(0, 2, 3, 1)
+        by_pixel = _add_product(output.permute(0, 2, 3, 1), inner, pairs)
+        return by_pixel.permute(0, 3, 1, 2)
+    return _add_product(output, _multiply(x, pairs), pairs)
+
+
+def _multiply(x: Tensor, pairs: Sequence[LowRank]) -> Tensor:
+    """down_i @ x_i of `[B, ..., in]`: `[B, ..., r]`."""
+    neighbours = _neighbours(pairs)
+    downs = _stack([pair.down.flatten(1) for pair in pairs[::neighbours]], 0)
+    if len(downs) == 1:
+        return F.linear(x, downs[0])
+    rows = x.reshape(len(downs), -1, x.shape[-1])
+    return torch.bmm(rows, downs.mT).view(*x.shape[:-1], downs.shape[1])
+
+
+def _convolve(layer: nn.Conv2d, x: Tensor, pairs: Sequence[LowRank]) -> Tensor:
+    """The convolution of x_i with down_i: `[B, r, h, w]`, each row as a group of its own."""
+    assert not isinstance(layer.padding, str), "diffusers gives its padding in pixels"
+    settings = layer.stride, layer.padding, layer.dilation
+    if all(pair is pairs[0] for pair in pairs):
+        return F.conv2d(x, pairs[0].down, None, *settings)
+    if layer.kernel_size == (1, 1) and layer.stride == (1, 1):
+        return _multiply(x.permute(0, 2, 3, 1), pairs).permute(0, 3, 1, 2)
+    downs = _stack([pair.down for pair in pairs], 0)
+    grouped = x.reshape(1, -1, *x.shape[2:])
+    inner = F.conv2d(grouped, downs.flatten(0, 1), None, *settings, len(pairs))
+    return inner.view(len(pairs), -1, *inner.shape[2:])
+
+
+def _add_product(output: Tensor, inner: Tensor, pairs: Sequence[LowRank]) -> Tensor:
+    """`output` `[B, ..., out]` + up_i @ inner_i of `[B, ..., r]`."""
+    ups = _stack([pair.up for pair in pairs[:: _neighbours(pairs)]], 1)
+    if len(ups) == 1:
+        return output + F.linear(inner, ups[0])
+    rows, inner = (tensor.reshape(len(ups), -1, tensor.shape[-1]) for tensor in (output, inner))
+    return torch.baddbmm(rows, inner, ups.mT).view(output.shape)
+
+
+def _neighbours(pairs: Sequence[LowRank]) -> int:
+    """How many rows in a row have the same adapter, everywhere in the batch."""
+    return math.gcd(*(len([*run]) for _, run in groupby(pairs, key=id)))
+
+
+def _stack(matrices: Sequence[Tensor], dim: int) -> Tensor:
+    """`[G, ...]` of matrices that differ in rank, which is their size along `dim`: with zeros."""
+    rank = max(matrix.shape[dim] for matrix in matrices)
+    return torch.stack([_pad(matrix, rank, dim) for matrix in matrices])
 
 
 def _pad(matrix: Tensor, rank: int, dim: int) -> Tensor:
@@ -149,4 +182,5 @@ def _pad(matrix: Tensor, rank: int, dim: int) -> Tensor:
     missing = rank - matrix.shape[dim]
     if not missing:
         return matrix
-    return F.pad(matrix, (0, 0, 0, missing) if dim == 0 else (0, missing))
+    after = matrix.ndim - 1 - dim
+    return F.pad(matrix, (*(0, 0) * after, 0, missing))

@@ -53,6 +53,26 @@ class PromptEncoder:
         """Chunks of the longest of `prompts`."""
         return max(len(self._chunks(prompt)) for prompt in prompts)
 
+    def words(self, prompt: str) -> list[tuple[str, list[int]]]:
+        """The words of `prompt` and, for each, its positions in what `encode` gives.
+
+        A word ends with a token that ends in `</w>`; punctuation and weights are left out.
+        """
+        tokenizer = self._tokenizer
+        window = tokenizer.model_max_length
+        numbers = [token for text, _ in parse_weights(prompt) for token in self._tokens(text)]
+        found: list[tuple[str, list[int]]] = []
+        begun: list[int] = []
+        for index, number in enumerate(numbers):
+            begun.append(index)
+            if tokenizer.convert_ids_to_tokens(number).endswith("</w>"):
+                word = tokenizer.decode([numbers[i] for i in begun]).strip()
+                chunks = [(i // (window - 2), i % (window - 2)) for i in begun]
+                if any(letter.isalnum() for letter in word):
+                    found.append((word, [chunk * window + 1 + place for chunk, place in chunks]))
+                begun = []
+        return found
+
     def forget(self, adapter: Adapter) -> None:
         """Drop what was encoded with `adapter`, which leaves memory."""
         for key in [key for key in self._cache if key[0] is adapter]:
@@ -64,7 +84,7 @@ class PromptEncoder:
         body = [
             (token, weight)
             for text, weight in parse_weights(prompt)
-            for token in tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+            for token in self._tokens(text)
         ]
         room = tokenizer.model_max_length - 2
         chunks = []
@@ -79,6 +99,10 @@ class PromptEncoder:
                 ]
             )
         return chunks
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return ids
 
     def _encode_chunks(self, chunks: list[list[tuple[int, float]]]) -> Tensor:
         """`[len(chunks) * window, D]`: a weight w takes a token to e0 + w (e - e0).

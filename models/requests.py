@@ -30,6 +30,8 @@ class GenerationRequest:
     """How much of `init_image` is drawn anew, above 0 (nothing) up to 1 (all)."""
     preview_every: int = 0
     """Steps of one picture between two Preview events; 0: none."""
+    attention: bool = False
+    """Whether to record where the U-Net looks for each word of the prompt."""
     timeout: float | None = None
     """Seconds from submission after which the request fails with the code `timeout`."""
     client: str = ""
@@ -59,6 +61,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class WordHeat:
+    """Where the U-Net looked for one word of the prompt."""
+
+    word: str
+    heat: Image.Image = field(repr=False)
+    """Mode F, of the latents' size: the mean share of attention that the word got there."""
+
+
+@dataclass(frozen=True)
 class GeneratedImage:
     """One picture, the seed it was made from, and the seconds its denoising and decoding took."""
 
@@ -67,6 +78,8 @@ class GeneratedImage:
     seconds: float
     flagged: bool | None = None
     """By its base's safety checker; None where none was asked."""
+    attention: tuple[WordHeat, ...] = field(default=(), repr=False)
+    """One for each word, where asked for."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from diffusers import StableDiffusionPipeline
 
+from models.attention import speed_up
 from models.catalog import Catalog
 from models.errors import InvalidModel, ModelNotFound, NotEnoughMemory
 from models.lora import Adapter, RowAdapters, read_adapter
@@ -47,6 +48,7 @@ class Base:
         self.scheduler_config = pipeline.scheduler.config
         self.prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
         self.rows = RowAdapters(pipeline.unet)
+        speed_up(pipeline.unet)
         components = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
         if pipeline.safety_checker is not None:
             components.append(pipeline.safety_checker)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from models.errors import GenerationFailed
 from models.handle import LocalHandle
-from models.requests import ResolvedRequest
+from models.heat_maps import HeatMaps
+from models.requests import ResolvedRequest, WordHeat
 from models.residents import Placement
 from models.schedulers import make_scheduler
 
@@ -35,6 +36,7 @@ class Sample:
         self.timesteps: list[Tensor] = []
         self.denoised: Tensor | None = None
         """The scheduler's guess of the clean latents, where it makes one."""
+        self.heat_maps: HeatMaps | None = None
         self.group: Hashable = None
         self.placement: Placement
 
@@ -77,6 +79,8 @@ class Sample:
             self.latents = to_device(noise, device) * self.scheduler.init_noise_sigma
         else:
             self._start_from_picture(pipeline.vae, shape, request)
+        if request.attention:
+            self.heat_maps = HeatMaps(*shape[2:])
         self.started = now
 
     def _start_from_picture(
@@ -97,6 +101,17 @@ class Sample:
         noise = torch.randn(shape, generator=self.generator).to(vae.device)
         clean = encoded * vae.config.scaling_factor
         self.latents = scheduler.add_noise(clean, noise, self.timesteps[0][None])
+
+    @property
+    def watchers(self) -> list[HeatMaps | None]:
+        """Who sees the attention of each row: that of the prompt is the last one."""
+        return [None] * (self.rows - 1) + [self.heat_maps]
+
+    def attention(self) -> tuple[WordHeat, ...]:
+        """Where the U-Net looked for each word, if that was asked for."""
+        if self.heat_maps is None:
+            return ()
+        return self.heat_maps.of_words(self.placement.base.prompts.words(self.request.prompt))
 
     def model_input(self) -> Tensor:
         """`[rows, C, h, w]` in fp32, scaled as the scheduler asks."""

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models.catalog import Catalog
 from models.engine import LocalEngine
 from models.errors import InvalidModel
-from models.lora import read_adapter
+from models.lora import LowRank, add_low_rank, read_adapter
 from models.manifest import ADAPTER_FILE
 from models.pipeline import load_pipeline
 from models.requests import GenerationRequest
@@ -74,6 +76,31 @@ def test_adapters_of_any_rank_and_base_rows_share_a_batch_and_equal_peft(catalog
         assert np.abs(picture - with_peft(catalog, name)).max() <= 2, name
     differences = [np.abs(picture - drawn[1]).max() for picture in drawn]
     assert sorted(differences)[1] > 10, "an adapter that changes nothing proves nothing"
+
+
+@pytest.mark.parametrize("rows", ["aabb", "aab", "abba", "aaaabb", "aaaa", "a"])
+@pytest.mark.parametrize("kind", ["linear", "pointwise", "convolution", "strided"])
+def test_every_row_gets_its_own_product_whatever_its_neighbours_are(rows: str, kind: str) -> None:
+    torch.manual_seed(0)
+    layer: nn.Module = nn.Linear(6, 10)
+    x, kernel = torch.randn(len(rows), 7, 6), ()
+    if kind != "linear":
+        side, stride = (1, 1) if kind == "pointwise" else (3, 2 if kind == "strided" else 1)
+        layer = nn.Conv2d(6, 10, side, stride, padding=side // 2)
+        x, kernel = torch.randn(len(rows), 6, 8, 8), (side, side)
+    adapters = {
+        name: LowRank(torch.randn(rank, 6, *kernel), torch.randn(10, rank))
+        for name, rank in (("a", 2), ("b", 4))
+    }
+    with torch.no_grad():
+        output = layer(x)
+        found = add_low_rank(layer, x, [adapters[name] for name in rows], output)
+        for index, name in enumerate(rows):
+            pair = adapters[name]
+            weight = (pair.up @ pair.down.flatten(1)).view_as(layer.weight)
+            alone = copy.deepcopy(layer)
+            alone.weight += weight
+            torch.testing.assert_close(found[index], alone(x[index, None])[0], atol=1e-4, rtol=1e-4)
 
 
 def test_an_adapter_takes_no_more_memory_than_its_file(catalog: Catalog) -> None:

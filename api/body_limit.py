@@ -45,7 +45,7 @@ async def _limit(scope: Scope) -> int:
 
     FastAPI stores a form before it asks for the role: who may not import sends no model either.
     """
-    if (scope["method"], scope["path"]) == ("POST", "/models"):
+    if scope["method"] == "POST" and scope["path"] in ("/models", "/trainings"):
         service: Service = scope["state"]["service"]
         try:
             caller = await to_thread.run_sync(
@@ -54,7 +54,9 @@ async def _limit(scope: Scope) -> int:
         except NotAuthenticated:
             return MAX_BODY_BYTES
         if caller.may("trainer"):
-            return service.settings.max_upload + FORM_BYTES
+            settings = service.settings
+            most = settings.max_upload if scope["path"] == "/models" else settings.max_photos
+            return most + FORM_BYTES
     return MAX_BODY_BYTES
 
 

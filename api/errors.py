@@ -15,8 +15,9 @@ from starlette.routing import Match
 
 from api.limits import LimitReached
 from api.schemas.openai import OpenAIError, OpenAIErrorAnswer
-from api.schemas.service import ErrorAnswer, ErrorBody
+from api.schemas.service import ErrorAnswer, ErrorBody, PhotoProblem
 from api.schemas.webui import WebUiError
+from api.trainings.photos import PhotosRefused
 from models.errors import InvalidRequest, ModelsError, QueueFull
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,9 @@ STATUS_BY_CODE = {
     "model_read_only": 403,
     "model_refused": 422,
     "invalid_request": 422,
+    "photos_refused": 422,
+    "training_not_ended": 409,
+    "training_succeeded": 409,
     "idempotency_key_reused": 422,
     "not_authenticated": 401,
     "forbidden": 403,
@@ -64,10 +68,12 @@ MEANINGS = {
     404: "Nothing has this name or id; for a model, the message lists those that exist.",
     406: "The Accept header asks for what this request cannot be answered with.",
     409: "Another client cancelled the generation (`generation_cancelled`); the model's name is "
-    "taken (`model_exists`); or generations or other models need the model (`model_in_use`).",
+    "taken (`model_exists`); generations or other models need the model (`model_in_use`); or the "
+    "training has not ended (`training_not_ended`) or has succeeded (`training_succeeded`).",
     413: "The body is larger than any good request.",
     422: "A field is unknown, out of its bounds or does not suit the model; the uploaded file is "
-    "no model that can be taken, the message says why (`model_refused`); or the "
+    "no model that can be taken, the message says why (`model_refused`); photos cannot be "
+    "trained on, `photos` says why for each (`photos_refused`); or the "
     "Idempotency-Key was sent before with another request (`idempotency_key_reused`).",
     429: "The queue is full, or the client has used up what it may ask for; Retry-After says in "
     "how many seconds to try again.",
@@ -128,7 +134,9 @@ async def _models_error(request: Request, error: Exception) -> JSONResponse:
         headers = {"Retry-After": str(error.retry_after)}
     if status == 401:
         headers = {"WWW-Authenticate": "Bearer"}
-    return _answer(request, status, error.code, str(error), headers)
+    faults = error.faults if isinstance(error, PhotosRefused) else None
+    photos = faults and [PhotoProblem(**vars(fault)) for fault in faults]
+    return _answer(request, status, error.code, str(error), headers, photos=photos or None)
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -194,6 +202,7 @@ def _answer(
     message: str,
     headers: dict[str, str] | None = None,
     field: str | None = None,
+    photos: list[PhotoProblem] | None = None,
 ) -> JSONResponse:
     request_id: str = request.state.request_id
     body: BaseModel
@@ -203,8 +212,10 @@ def _answer(
     elif request.url.path.startswith(WEBUI_PATHS):
         body = WebUiError(error=code, detail=message, errors=message)
     else:
-        body = ErrorAnswer(error=ErrorBody(code=code, message=message, request_id=request_id))
-    return JSONResponse(body.model_dump(), status, {"X-Request-ID": request_id, **(headers or {})})
+        told = ErrorBody(code=code, message=message, request_id=request_id, photos=photos)
+        body = ErrorAnswer(error=told)
+    shown = body.model_dump(exclude={"error": {"photos"}} if photos is None else None)
+    return JSONResponse(shown, status, {"X-Request-ID": request_id, **(headers or {})})
 
 
 def openai_error(status: int, code: str, message: str, field: str | None = None) -> OpenAIError:

@@ -12,9 +12,10 @@ from PIL import Image
 
 from api.orders import Order
 from api.pictures import PictureFile
-from api.schemas.generate import GenerateAnswer, Parameters, PictureInfo
+from api.schemas.generate import GenerateAnswer, HeatMapInfo, Parameters, PictureInfo
 from api.schemas.generations import NoData, PreviewData, QueuedData, StepData
 from api.schemas.service import Failure
+from models.overlay import mean_share, overlay
 from models.picture import encode, parameters_text
 from models.requests import (
     Cancelled,
@@ -25,6 +26,7 @@ from models.requests import (
     Queued,
     Started,
     Step,
+    WordHeat,
 )
 
 EventName = Literal["queued", "started", "step", "preview", "finished", "failed", "cancelled"]
@@ -49,14 +51,22 @@ class ClientEvent:
 
 
 def encode_pictures(event: Finished, order: Order) -> list[PictureFile]:
-    """The files of its pictures, their parameters inside; for a thread."""
-    return [
-        PictureFile(
-            order.picture_format,
-            encode(made.image, order.picture_format, parameters_text(event.request, made.seed)),
-        )
+    """The files of its pictures, their parameters inside, then those of their heat maps.
+
+    For a thread.
+    """
+
+    def file(image: Image.Image, seed: int) -> PictureFile:
+        text = parameters_text(event.request, seed)
+        return PictureFile(order.picture_format, encode(image, order.picture_format, text))
+
+    pictures = [file(made.image, made.seed) for made in event.images]
+    maps = [
+        file(overlay(made.image, word.heat), made.seed)
         for made in event.images
+        for word in made.attention
     ]
+    return [*pictures, *maps]
 
 
 def tell(
@@ -91,10 +101,16 @@ def _data_url(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def _heat_map(word: WordHeat, file: PictureFile) -> HeatMapInfo:
+    share = round(mean_share(word.heat), 4)
+    return HeatMapInfo(word=word.word, id=file.id, url=f"/images/{file.id}", share=share)
+
+
 def _answer(
     finished: Finished, generation_id: str, order: Order, files: Sequence[PictureFile]
 ) -> GenerateAnswer:
     request = finished.request
+    files, maps = files[: len(finished.images)], iter(files[len(finished.images) :])
     return GenerateAnswer(
         id=generation_id,
         model=request.model,
@@ -109,6 +125,7 @@ def _answer(
                 height=made.image.height,
                 format=file.format,
                 flagged=made.flagged,
+                attention=[_heat_map(word, next(maps)) for word in made.attention],
             )
             for made, file in zip(finished.images, files, strict=True)
         ],

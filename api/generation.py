@@ -1,12 +1,10 @@
 """One generation as its clients see it; belongs to the event loop."""
 
-import asyncio
-from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from api.database.tables import GenerationRow
+from api.event_log import EventLog
 from api.events import ClientEvent, Data
 from api.orders import Order
 from api.schemas.generate import GenerateAnswer
@@ -29,7 +27,7 @@ INTERRUPTED = "interrupted"
 WAS_INTERRUPTED = "the service ended before it was done; ask again"
 
 
-class Generation:
+class Generation(EventLog[ClientEvent]):
     """What has happened to it so far, and a way to wait for more."""
 
     def __init__(
@@ -43,6 +41,7 @@ class Generation:
         asynchronous: bool = False,
         created: datetime | None = None,
     ) -> None:
+        super().__init__()
         self.id = generation_id
         self.client = client
         self.model = model
@@ -56,8 +55,6 @@ class Generation:
         self.progress: StepData | None = None
         self.waiting = 0
         """Synchronous clients that wait for it."""
-        self.events: list[ClientEvent] = []
-        self._changed = asyncio.Event()
 
     @classmethod
     def of(
@@ -93,10 +90,6 @@ class Generation:
         return generation
 
     @property
-    def ended(self) -> bool:
-        return bool(self.events) and self.events[-1].final
-
-    @property
     def finished(self) -> bool:
         return bool(self.events) and self.events[-1].name == "finished"
 
@@ -118,31 +111,12 @@ class Generation:
             self.started = event.time
         elif isinstance(event.data, StepData):
             self.progress = event.data
-        self.events.append(event)
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self.append(event)
 
     def failure(self, code: str, message: str) -> ClientEvent:
         """The final event of one that fails for a reason that the engine does not know of."""
         event_id = self.events[-1].id + 1 if self.events else 0
         return ClientEvent(event_id, "failed", Failure(code=code, message=message))
-
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Until `condition`, which is asked again after each event."""
-        while not condition():
-            await self._changed.wait()
-
-    async def follow(self, after: int = -1) -> AsyncIterator[ClientEvent]:
-        """The events with an id above `after`, those that are to come included."""
-        while True:
-            news = self.events[bisect_right(self.events, after, key=lambda event: event.id) :]
-            for event in news:
-                yield event
-                after = event.id
-            if self.ended and after >= self.events[-1].id:
-                return
-            if not news:
-                await self._changed.wait()
 
     def answer(self) -> GenerateAnswer:
         """What became of it.

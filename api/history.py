@@ -1,11 +1,8 @@
 """The generations in the database: written as they happen, read by id, by key and page by page."""
 
-import base64
-import binascii
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import and_, or_, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -14,23 +11,15 @@ from api.database.tables import GenerationImage, GenerationRow, ImageRow, ModelU
 from api.events import ClientEvent
 from api.generation import INTERRUPTED, WAS_INTERRUPTED, Generation, Key
 from api.orders import Order
+from api.paging import Page, newest
 from api.pictures import PictureFile, PictureStore
 from api.schemas.generate import GenerateAnswer
 from api.schemas.service import Failure
-from models.errors import InvalidRequest
 
 NO_EVENT_YET = 10**9
 """Above the id of every event that a client may have heard of a generation that was interrupted."""
 PICTURES_LOCK = 0x646F6764
 """PostgreSQL's advisory lock of who adds or removes pictures; SQLite has one writer anyway."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some generations, newest first, and where the next ones begin."""
-
-    rows: list[GenerationRow]
-    cursor: str | None
 
 
 class History:
@@ -120,27 +109,18 @@ class History:
 
     def page(
         self, limit: int, cursor: str | None, model: str | None = None, state: str | None = None
-    ) -> Page:
+    ) -> Page[GenerationRow]:
         """The `limit` newest generations that come after `cursor`.
 
         Raises InvalidRequest for a cursor that no page gave.
         """
-        query = select(GenerationRow).order_by(
-            GenerationRow.created.desc(), GenerationRow.id.desc()
-        )
-        if cursor is not None:
-            created, last_id = _read_cursor(cursor)
-            same_moment = and_(GenerationRow.created == created, GenerationRow.id < last_id)
-            query = query.where(or_(GenerationRow.created < created, same_moment))
+        query = select(GenerationRow)
         if model is not None:
             query = query.where(GenerationRow.model == model)
         if state is not None:
             query = query.where(GenerationRow.state == state)
         with self._database.read() as session:
-            rows = list(session.scalars(query.limit(limit + 1)))
-        more = len(rows) > limit
-        rows = rows[:limit]
-        return Page(rows, _cursor(rows[-1]) if more else None)
+            return newest(session, GenerationRow, query, limit, cursor)
 
     def usage(self) -> list[ModelUsage]:
         """The models that drew, most pictures first."""
@@ -182,18 +162,3 @@ def _count_usage(session: Session, answer: GenerateAnswer, now: datetime) -> Non
     session.execute(
         statement.on_conflict_do_update(index_elements=["model"], set_=sums | {"last_used": now})
     )
-
-
-def _cursor(row: GenerationRow) -> str:
-    return base64.urlsafe_b64encode(f"{row.created.isoformat()} {row.id}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        created, _, last_id = base64.urlsafe_b64decode(cursor).decode("ascii").partition(" ")
-        moment = datetime.fromisoformat(created)
-        if moment.tzinfo is None or not last_id.isalnum():
-            raise ValueError("not what _cursor writes")
-        return moment, last_id
-    except (ValueError, binascii.Error, OverflowError) as error:
-        raise InvalidRequest(f"cursor {cursor[:80]!r}: is none that an answer gave") from error

@@ -55,7 +55,7 @@ def _decode(url: str) -> bytes:
     """The bytes of a data URL (RFC 2397)."""
     head, _, payload = url.partition(",")
     if head.lower().startswith(("http:", "https:")):
-        raise InvalidRequest("is not fetched: send the picture itself, as a data URL")
+        raise InvalidRequest("is not fetched: send the picture itself, as a file or a data URL")
     if head.lower() not in HEADS:
         raise InvalidRequest(f"must begin with one of {', '.join(HEADS)}, followed by a comma")
     try:

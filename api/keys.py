@@ -34,7 +34,7 @@ class Quota:
     pixel_steps_per_day: int | None = None
     """Width times height times steps, over all pictures."""
     concurrent_jobs: int | None = None
-    """Generations that wait or run."""
+    """Generations and trainings that wait or run."""
 
 
 @dataclass(frozen=True)

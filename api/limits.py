@@ -82,8 +82,13 @@ class ClientLimits:
                 self._counters.incr(item.key_for(caller.client), 0, -pixel_steps)
             raise
 
+    def begin_job(self, client: str) -> None:
+        """Count a job of before a restart, whatever the client may have; `end_job` follows."""
+        with self._lock:
+            self._jobs[client] += 1
+
     def end_job(self, client: str) -> None:
-        """One that `job` counted has ended."""
+        """One that `job` or `begin_job` counted has ended."""
         with self._lock:
             self._jobs[client] -= 1
             if not self._jobs[client]:

@@ -1,4 +1,4 @@
-"""The service: `uvicorn api.main:app`, then http://127.0.0.1:8000/docs."""
+"""The service: `uvicorn api.main:app`, then http://127.0.0.1:8000."""
 
 import asyncio
 import gc
@@ -9,7 +9,6 @@ from typing import Any, TypedDict
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 
 from api.body_limit import BodyLimitMiddleware
@@ -18,6 +17,7 @@ from api.database.connection import open_database
 from api.database.sole import sole_service
 from api.errors import add_error_handlers, documented
 from api.generations import Generations
+from api.grids import Grids
 from api.history import History
 from api.keys import Keys
 from api.limits import ClientLimits
@@ -30,11 +30,14 @@ from api.routes import (
     breeds,
     generate,
     generations,
+    grids,
     health,
     images,
     metrics,
     models,
     openai,
+    page,
+    trainings,
     usage,
     webui,
     webui_lists,
@@ -44,6 +47,8 @@ from api.schemas.service import ErrorAnswer
 from api.schemas.webui import WebUiError
 from api.service import Service
 from api.settings import Settings
+from api.trainings.runner import Trainings
+from api.trainings.store import TrainingStore
 from api.uploads import clear_uploads
 from api.webui import WebUi
 from models import __version__
@@ -105,6 +110,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         if interrupted:
             logger.warning("%d generations were interrupted by the last end", interrupted)
         limits = ClientLimits(database)
+        store = TrainingStore(database, chosen.home)
+        jobs = Trainings(store, chosen, catalog, limits)
+        await jobs.start()
+        drawing = Generations(running, history, limits)
         service = Service(
             settings=chosen,
             catalog=catalog,
@@ -115,8 +124,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
             retention=Retention(database, pictures, chosen.keep_days, chosen.keep_bytes),
             keys=Keys(database),
             limits=limits,
-            generations=Generations(running, history, limits),
-            metrics=Metrics(running),
+            generations=drawing,
+            grids=Grids(drawing, pictures),
+            trainings=jobs,
+            metrics=Metrics(running, jobs),
             webui=WebUi(),
             decoding=CapacityLimiter(2),
             importing=CapacityLimiter(1),
@@ -128,7 +139,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         finally:
             sweeping.cancel()
             await asyncio.wait([sweeping])
-            await service.generations.close()
+            await service.grids.close()
+            await asyncio.gather(jobs.close(), drawing.close())
             if engine is None:
                 await to_thread.run_sync(running.close)
             await to_thread.run_sync(resources.close)
@@ -145,24 +157,21 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.add_middleware(MetricsMiddleware)
     app.add_middleware(RequestIdMiddleware)
     add_error_handlers(app)
-    own = (generate, generations, images, models, breeds, usage, metrics)
+    own = (generate, generations, grids, images, models, trainings, breeds, usage, metrics)
     for module in own:
         app.include_router(module.router, responses=_refusals(ErrorAnswer))
     app.include_router(health.router)
     app.include_router(openai.router, responses=_refusals(OpenAIErrorAnswer))
     for module in (webui, webui_lists):
         app.include_router(module.router, responses=_refusals(WebUiError))
-    app.add_api_route("/", _to_docs, include_in_schema=False)
+    app.include_router(page.router)
+    app.mount("/page", page.PageFiles())
     return app
 
 
 def _refusals(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     """What every route that asks for a role may answer."""
     return documented(401, 403, 429, shape=shape)
-
-
-async def _to_docs() -> RedirectResponse:
-    return RedirectResponse("/docs")
 
 
 async def _sweep(retention: Retention) -> None:

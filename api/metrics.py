@@ -21,6 +21,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.trainings.runner import Trainings
+from api.trainings.store import ACTIVE, ENDED
 from models.counters import Distribution
 from models.requests import Engine
 
@@ -31,7 +33,7 @@ SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 class Metrics:
     """One service's metrics, in a registry of their own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, trainings: Trainings) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "dogbooth_http_requests",
@@ -47,6 +49,7 @@ class Metrics:
             registry=self._registry,
         )
         self._registry.register(EngineCollector(engine))
+        self._registry.register(TrainingCollector(trainings))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
@@ -109,6 +112,32 @@ class EngineCollector(Collector):
         )
         yield CounterMetricFamily(
             "dogbooth_engine_restarts", "Times the engine died and was replaced.", status.restarts
+        )
+
+
+class TrainingCollector(Collector):
+    """Counts the trainings whenever Prometheus asks us."""
+
+    def __init__(self, trainings: Trainings) -> None:
+        self._trainings = trainings
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: with this the registry asks for no counts before the database is there."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        counts = self._trainings.store.counts()
+        states = GaugeMetricFamily("dogbooth_trainings", "Trainings by state.", labels=["state"])
+        for state in (*ACTIVE, *ENDED):
+            states.add_metric([state], counts.get(state, 0))
+        yield states
+        yield GaugeMetricFamily(
+            "dogbooth_trainings_running", "Processes that train.", self._trainings.running
+        )
+        yield CounterMetricFamily(
+            "dogbooth_training_seconds",
+            "Seconds that processes have trained since the service began.",
+            self._trainings.seconds,
         )
 
 

@@ -85,6 +85,7 @@ def make_order(
         init_image=init_image,
         strength=body.strength,
         preview_every=body.preview_every,
+        attention=body.attention,
         timeout=timeout,
         client=caller.client,
     )

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
@@ -48,7 +49,10 @@ class Retention:
             generations = list(session.scalars(_made(picture_id)))
             for row in generations:
                 if row.answer is not None:
-                    images = [i for i in row.answer["images"] if i["id"] != picture_id]
+                    images = [
+                        image | {"attention": _without(image.get("attention", []), picture_id)}
+                        for image in _without(row.answer["images"], picture_id)
+                    ]
                     row.answer = row.answer | {"images": images}
             session.execute(delete(ImageRow).where(ImageRow.id == picture_id))
             self._pictures.delete(picture_id)
@@ -141,6 +145,10 @@ class Retention:
         for picture_id in gone:  # before the commit: a file that stays would be taken in again
             self._pictures.delete(picture_id)
         return len(gone)
+
+
+def _without(pictures: list[dict[str, Any]], picture_id: str) -> list[dict[str, Any]]:
+    return [picture for picture in pictures if picture["id"] != picture_id]
 
 
 def _made(picture_id: str) -> Select[GenerationRow]:

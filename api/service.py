@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from api.database.connection import Database
 from api.generations import Generations
+from api.grids import Grids
 from api.history import History
 from api.keys import Keys
 from api.limits import ClientLimits
@@ -15,6 +16,7 @@ from api.metrics import Metrics
 from api.pictures import PictureStore
 from api.retention import Retention
 from api.settings import Settings
+from api.trainings.runner import Trainings
 from api.webui import WebUi
 from models.catalog import Catalog
 from models.requests import Engine
@@ -38,12 +40,14 @@ class Service:
     """Blocks: for threads."""
     limits: ClientLimits
     generations: Generations
+    grids: Grids
+    trainings: Trainings
     metrics: Metrics
     webui: WebUi
     decoding: CapacityLimiter
     """How many threads may decode pictures of clients at once."""
     importing: CapacityLimiter
-    """How many threads may take models in or pack them at once."""
+    """How many threads may take models or photos in or pack models at once."""
     identifying: CapacityLimiter
     """How many threads may look up keys at once; each takes less than a millisecond."""
 

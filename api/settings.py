@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     pixel_steps_per_day: int | None = Field(default=None, ge=1)
     """Width x height x steps over all pictures of one client, as above."""
     concurrent_jobs: int | None = Field(default=None, ge=1)
-    """Generations of one client that wait or run, as above."""
+    """Generations and trainings of one client that wait or run, as above."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Web pages of these origins may ask, like https://dogs.example; several with commas."""
     log_format: Literal["console", "json"] = "console"
@@ -67,6 +67,12 @@ class Settings(BaseSettings):
     """Bytes of one uploaded model, and of what an uploaded zip unpacks to, like 8GB."""
     max_images: int = Field(default=8, ge=1, le=MAX_IMAGES)
     """Pictures of one request."""
+    max_photos: ByteSize = Field(default=ByteSize(500 * 10**6), gt=0)
+    """Bytes of all photos of one training, like 500MB."""
+    training_queue_limit: int = Field(default=16, ge=1)
+    """Trainings that may wait; one more is answered 429."""
+    training_device: str | None = Field(default=None, pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """Where models are trained, one at a time; as `DOGBOOTH_DEVICE` where unset."""
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -38,7 +38,7 @@ def take_upload(
     from models.formats.archive import is_zip, unpack  # torch: seconds to import
     from models.formats.importing import import_model
 
-    with _scratch(home) as scratch:
+    with scratch_folder(home) as scratch:
         if is_zip(file):
             folder = scratch / "pipeline"
             folder.mkdir()
@@ -62,7 +62,7 @@ def pack(
 
     if form is None:
         form = "lora" if catalog.get(name).manifest.kind == "adapter" else "diffusers"
-    with _scratch(home) as scratch:
+    with scratch_folder(home) as scratch:
         made = scratch / name
         export_model(name, form, made, catalog)
         if form != "diffusers":
@@ -84,8 +84,8 @@ def chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def _scratch(home: Path) -> Iterator[Path]:
-    """A folder on the disk of the models that is gone after the block."""
+def scratch_folder(home: Path) -> Iterator[Path]:
+    """A folder on the disk of the models that is gone after the block, or at the next start."""
     folder = home / "uploads" / uuid4().hex
     folder.mkdir(parents=True)
     try:

@@ -26,7 +26,11 @@ DESCRIPTION = (
     "service's OpenAPI schema. Set `base_url` to where the service listens, and `key` to the "
     "key of an admin where it asks for keys."
 )
-TAKES_A_MODEL = "import_model"
+REFUSED = {
+    "import_model": ("a picture is refused", ["409", "422"]),
+    "start_training": ("without photos it is refused", ["409", "422"]),
+}
+"""Operations whose forms take files that the collection does not have."""
 Schema = dict[str, Any]
 
 
@@ -99,10 +103,14 @@ def items(operation: Schema, schema: Schema, links: set[tuple[str, str]]) -> Ite
         if resolve(content[JSON]["schema"], schema).get("required"):
             refused = [s for s in ("400", "422") if s in operation["responses"]]
             yield request(operation, schema, f"{name}: refused", refused, json_body({}))
+        if FORM in content:
+            body = form_body(resolve(content[FORM]["schema"], schema))
+            yield request(operation, schema, f"{name}: from a file", statuses, body)
     elif FORM in content:
         body = form_body(resolve(content[FORM]["schema"], schema))
-        if operation["operationId"] == TAKES_A_MODEL:
-            name, statuses = f"{name}: a picture is refused", ["409", "422"]
+        if operation["operationId"] in REFUSED:
+            title, statuses = REFUSED[operation["operationId"]]
+            name = f"{name}: {title}"
         yield request(operation, schema, name, statuses, body)
     else:
         yield request(operation, schema, name, statuses, None)
@@ -125,17 +133,21 @@ def json_body(value: Any) -> Schema:
 
 
 def form_body(schema: Schema) -> Schema:
-    """A form with the first way to fill it in that the schema allows; its files are the picture."""
-    alternatives = schema.get("oneOf", [{}])
-    required = [*schema.get("required", []), *alternatives[0].get("required", [])]
+    """A form with its required fields and a file, which is the picture."""
+    files = [name for name, field in schema["properties"].items() if is_file(field)]
     fields = []
-    for name in required:
+    for name in dict.fromkeys([*schema.get("required", []), *files[:1]]):
         field = schema["properties"][name]
-        if "contentMediaType" in str(field):
+        if is_file(field):
             fields.append({"key": name, "type": "file", "src": PICTURE.name})
         else:
             fields.append({"key": name, "type": "text", "value": str(field["examples"][0])})
     return {"mode": "formdata", "formdata": fields}
+
+
+def is_file(field: Schema) -> bool:
+    """Whether a form's field holds a file, or several."""
+    return "contentMediaType" in str(field)
 
 
 def request(

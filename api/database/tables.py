@@ -162,7 +162,7 @@ class TrainingRow(Table):
     client: Mapped[str] = mapped_column(String(255))
     """As of a generation."""
     config: Mapped[Json]
-    """The whole resolved configuration."""
+    """What was asked for, its settings resolved."""
     state: Mapped[str] = mapped_column(String(16), index=True)
     """queued, preparing, running, evaluating, succeeded, failed or cancelled."""
     cancel_requested: Mapped[bool]
@@ -182,7 +182,7 @@ class TrainingRow(Table):
     last_event: Mapped[int]
     """How many of the lines that the process reported were read."""
     report: Mapped[Json | None] = mapped_column(JSON(none_as_null=True))
-    """The last of those lines: loss, seconds left, ..."""
+    """What those lines said last: loss, seconds left, memory, the estimate."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
 

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, Response
 
 from api.access import Artist
 from api.errors import documented, link
+from api.form import FORM_CONTENT, JsonOrFormRoute
 from api.generation import Generation
 from api.keys import Caller
 from api.negotiation import picture_answer, prefers_async
@@ -19,7 +20,7 @@ from api.schemas.generations import GenerationState
 from api.service import Service, ServiceDependency
 from models.picture import MEDIA_TYPES, PictureFormat
 
-router = APIRouter(tags=["pictures"])
+router = APIRouter(tags=["pictures"], route_class=JsonOrFormRoute)
 
 EXAMPLES = {
     "spanish": {
@@ -91,6 +92,7 @@ IdempotencyKey = Annotated[
         202: {**ACCEPTED, "description": "For `Prefer: respond-async`: its state, and its path."},
         **documented(400, 404, 406, 409, 413, 422, 429, 500, 503, 504),
     },
+    openapi_extra=FORM_CONTENT,
 )
 async def generate(
     body: RequestBody,
@@ -109,6 +111,7 @@ async def generate(
 ) -> GenerateAnswer | Response:
     """Draws what the prompt says, in English or Spanish.
 
+    The fields come as JSON, or as a form with `init_image` as a file.
     Answers JSON with a link to each picture, or the picture itself for `Accept: image/png`
     (`image/jpeg`, `image/webp`). The picture carries its parameters inside. The same seed and
     the same request give the same picture (the same bytes while the service has no other work: in
@@ -146,6 +149,7 @@ async def generate(
     status_code=202,
     response_model=GenerationState,
     responses={202: ACCEPTED, **documented(400, 404, 413, 422, 429, 500, 503)},
+    openapi_extra=FORM_CONTENT,
 )
 async def start_generation(
     body: RequestBody,

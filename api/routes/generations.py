@@ -68,18 +68,15 @@ LAST_EVENT_ID: dict[str, Any] = {
 }
 
 
+LastEventId = Annotated[
+    int | None,
+    WithJsonSchema(LAST_EVENT_ID),
+    Header(alias="Last-Event-ID", ge=0, description=LAST_EVENT_ID["description"]),
+]
+
+
 async def _last_event_id(
-    generation: GenerationDependency,
-    response: Response,
-    last_event_id: Annotated[
-        int | None,
-        WithJsonSchema(LAST_EVENT_ID),
-        Header(
-            alias="Last-Event-ID",
-            ge=0,
-            description=LAST_EVENT_ID["description"],
-        ),
-    ] = None,
+    generation: GenerationDependency, response: Response, last_event_id: LastEventId = None
 ) -> int:
     """The id to go on after; answers 204, which ends a browser's retries, to who has them all."""
     after = -1 if last_event_id is None else last_event_id

@@ -25,5 +25,5 @@ EXAMPLE = "# TYPE dogbooth_queue_depth gauge\ndogbooth_queue_depth 0.0\n"
     },
 )
 def get_metrics(service: ServiceDependency) -> Response:
-    """Requests, queue, batches, steps, pictures, model loads, memory."""
+    """Requests, queue, batches, steps, pictures, model loads, memory, trainings."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

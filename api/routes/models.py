@@ -111,6 +111,7 @@ async def import_model(
     Nothing in the file is ever run: pickles, links, unknown files, configurations of other classes
     and weights of other shapes are refused, the message says which file and why.
     """
+    await to_thread.run_sync(service.trainings.check_name, name)
     told = {"description": description, "tags": tags}
     entry = await to_thread.run_sync(
         lambda: take_upload(
@@ -271,17 +272,18 @@ def _fields(
     entry: CatalogEntry, multiple: int, default: str, resident: Sequence[str]
 ) -> dict[str, Any]:
     manifest = entry.manifest
+    has_preview = (entry.folder / PREVIEW_FILE).is_file()
     return {
         **manifest.model_dump(exclude={"training", "evaluation"}),
         "size_multiple": multiple,
         "default": manifest.name == default,
         "resident": manifest.name in resident,
+        "preview": f"/models/{manifest.name}/{PREVIEW_FILE}" if has_preview else None,
     }
 
 
 def _detail(entry: CatalogEntry, service: Service) -> ModelDetail:
     manifest, folder = entry.manifest, entry.folder
-    has_preview = (folder / PREVIEW_FILE).is_file()
     return ModelDetail(
         **_fields(
             entry,
@@ -292,7 +294,6 @@ def _detail(entry: CatalogEntry, service: Service) -> ModelDetail:
         training=manifest.training,
         evaluation=_evaluation(folder) or manifest.evaluation,
         size=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        preview=f"/models/{manifest.name}/{PREVIEW_FILE}" if has_preview else None,
         read_only=service.catalog.is_read_only(entry),
     )
 

@@ -45,6 +45,10 @@ class ModelInfo(BaseModel):
     created: datetime = Field(description="When it was made.", examples=["2026-01-31T12:00:00Z"])
     default: bool = Field(description="Used when a request names no model.", examples=[True])
     resident: bool = Field(description="In memory now: it answers at once.", examples=[True])
+    preview: str | None = Field(
+        description="Where a picture of what it draws is, if it has one.",
+        examples=["/models/dogbooth-breeds/preview.png"],
+    )
 
 
 class ModelDetail(ModelInfo):
@@ -59,10 +63,6 @@ class ModelDetail(ModelInfo):
         examples=[{"drawn": {"dog_rate": 0.75, "top5": 0.48}}],
     )
     size: int = Field(ge=0, description="Bytes on disk.", examples=[3_400_000])
-    preview: str | None = Field(
-        description="Where a picture of what it draws is, if it has one.",
-        examples=["/models/dogbooth-breeds/preview.png"],
-    )
     read_only: bool = Field(
         description="Ships with dogbooth: it can be neither changed nor deleted.", examples=[True]
     )

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from models.admission import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, MAX_SEED
+from models.overlay import MAX_WORDS
 from models.picture import PictureFormat
 from models.schedulers import SCHEDULERS
 
@@ -155,6 +156,12 @@ class GenerateRequest(Drawing):
         description="Steps of a picture between two `preview` events; 0: none.",
         examples=[5],
     )
+    attention: bool = Field(
+        default=False,
+        description="Whether to also store, for each word of the prompt, a heat map of where the "
+        f"U-Net looked for it (the first {MAX_WORDS} words).",
+        examples=[False],
+    )
     timeout: float | None = Field(
         default=None,
         gt=0,
@@ -171,6 +178,52 @@ class GenerateRequest(Drawing):
         if strength is not None and info.data.get("init_image", "") is None:
             raise ValueError("needs an init_image")
         return strength
+
+
+def describe_form(schema: dict[str, Any]) -> None:
+    """A form's field may be left out, but is never null."""
+    for field in schema["properties"].values():
+        for variant in field.pop("anyOf", []):
+            if variant != {"type": "null"}:
+                field.update(variant)
+
+
+def _describe_generate_form(schema: dict[str, Any]) -> None:
+    describe_form(schema)
+    described = schema["properties"]["init_image"]
+    for key in ("maxLength", "examples"):
+        del described[key]
+    described["contentMediaType"] = "application/octet-stream"
+    described["description"] = (
+        f"A picture to start from: a PNG, JPEG or WebP file of {MAX_IMAGE_BYTES} bytes at most. "
+        "Scaled to `width` and `height`."
+    )
+
+
+class GenerateForm(GenerateRequest):
+    """The same as a form, whose fields are text and files."""
+
+    model_config = ConfigDict(strict=False, json_schema_extra=_describe_generate_form)
+
+
+class HeatMapInfo(BaseModel):
+    """Where the U-Net looked for one word: a heat map over the picture."""
+
+    word: str = Field(description="Of the prompt, as its tokens say it.", examples=["beach"])
+    id: str = Field(
+        description="Hash of the file's bytes.", examples=["7d793037a0760186574b0282f2f435e7"]
+    )
+    url: str = Field(
+        description="Where to get the file, relative to this service.",
+        examples=["/images/7d793037a0760186574b0282f2f435e7"],
+    )
+    share: float = Field(
+        ge=0,
+        le=1,
+        description="The mean part of a pixel's attention that it got; the rest went to other "
+        "words and to the prompt's start and end.",
+        examples=[0.08],
+    )
 
 
 class PictureInfo(BaseModel):
@@ -194,6 +247,9 @@ class PictureInfo(BaseModel):
         default=None,
         description="Whether the base's safety checker finds it unfit; null where none was asked.",
         examples=[None, False],
+    )
+    attention: list[HeatMapInfo] = Field(
+        default=[], description="In the order of the prompt's words, where it was asked for."
     )
 
 

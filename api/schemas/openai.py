@@ -5,7 +5,7 @@ from typing import Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.generate import MAX_IMAGES, Drawing
+from api.schemas.generate import MAX_IMAGES, Drawing, describe_form
 from models.admission import DEFAULT_STRENGTH, MAX_SEED
 from models.picture import PictureFormat
 
@@ -52,11 +52,8 @@ class ImageGeneration(Drawing):
 
 
 def _describe_form(schema: dict[str, Any]) -> None:
-    """A form's field may be left out, but is never null; one of two holds the picture."""
-    for field in schema["properties"].values():
-        for variant in field.pop("anyOf", []):
-            if variant != {"type": "null"}:
-                field.update(variant)
+    """One of two fields holds the picture."""
+    describe_form(schema)
     schema["oneOf"] = [{"required": ["image"]}, {"required": ["image[]"]}]
 
 

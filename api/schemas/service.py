@@ -33,12 +33,27 @@ class Failure(BaseModel):
     )
 
 
+class PhotoProblem(BaseModel):
+    """Why one of the photos of a training cannot be used."""
+
+    photo: str = Field(description="Its file name, as it was sent.", examples=["IMG_2041.jpg"])
+    index: int = Field(ge=0, description="Which of the photos, from 0.", examples=[2])
+    message: str = Field(
+        description="What is wrong with it.", examples=["near-duplicate: IMG_2040.jpg"]
+    )
+
+
 class ErrorBody(Failure):
     """What went wrong."""
 
     request_id: str = Field(
         description="Also in the X-Request-ID header and in the service's log.",
         examples=["7c9e6679f7c1440eab9f9a0f1d3c7c2a"],
+    )
+    photos: list[PhotoProblem] | None = Field(
+        default=None,
+        description="Of `photos_refused` only: one entry for each photo that cannot be used.",
+        examples=[None],
     )
 
 

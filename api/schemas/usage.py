@@ -32,7 +32,7 @@ class ClientUsage(BaseModel):
         ge=0, description="Of these, until the day since the first one is over.", examples=[10**8]
     )
     concurrent_jobs: int | None = Field(
-        ge=1, description="Generations that wait or run, at most.", examples=[4]
+        ge=1, description="Generations and trainings that wait or run, at most.", examples=[4]
     )
 
 

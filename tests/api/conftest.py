@@ -25,6 +25,7 @@ from models.engine import LocalEngine
 from models.requests import Limits
 from tests.api.scripted import ScriptedEngine
 from tests.api.waiting import wait_until
+from tests.training.conftest import two_breeds  # noqa: F401 a fixture that is wanted here too
 
 LIMITS = Limits(max_side=64)
 
@@ -81,7 +82,9 @@ def guarded(
     """Where a service listens that asks for keys, and an admin's key; it may take in models."""
     home = tmp_path_factory.mktemp("guarded")
     copytree(tiny_models, home / "models")
-    settings = make_settings(home, max_side=MAX_SIDE, allow_anonymous=None)
+    settings = make_settings(
+        home, max_side=MAX_SIDE, allow_anonymous=None, training_queue_limit=10_000
+    )
     database = open_database(settings.database_url, settings.home)
     key = Keys(database).create("tests", "admin", Quota())
     database.close()

@@ -77,6 +77,16 @@ def test_what_is_made_in_the_background_documents_where_to_ask() -> None:
     assert "event: finished" in stream["content"]["text/event-stream"]["example"]
 
 
+@pytest.mark.parametrize("path", ["/generate", "/generations"])
+def test_a_form_has_the_fields_of_json_and_a_file(path: str) -> None:
+    content = SCHEMA["paths"][path]["post"]["requestBody"]["content"]
+    assert list(content) == ["application/json", "multipart/form-data"]
+    fields = content["multipart/form-data"]["schema"]["properties"]
+    assert list(fields) == list(SCHEMA["components"]["schemas"]["GenerateRequest"]["properties"])
+    assert fields["init_image"]["contentMediaType"] == "application/octet-stream"
+    assert "null" not in str(fields["steps"])
+
+
 def test_the_example_picture_can_be_read() -> None:
     assert read_init_image(EXAMPLE_PICTURE, 64).size == (1, 1)
 

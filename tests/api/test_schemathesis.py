@@ -23,6 +23,7 @@ from api.main import app
 from api.schemas.generate import EXAMPLE_PICTURE
 from models.catalog import Catalog
 from models.manifest import ADAPTER_FILE
+from tests.api.trained import form
 from tests.tiny import publish_adapter
 
 EXAMPLE_BASE64 = EXAMPLE_PICTURE.partition(",")[2]
@@ -104,10 +105,17 @@ def fit(case: schemathesis.Case) -> None:
         return
     if case.headers and "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = uuid4().hex  # the same with another body is refused
+    if case.path == "/trainings/{id}/events":
+        case.path_parameters["id"] = uuid4().hex  # its stream may last as long as the training
     if case.query:
         case.query.pop("cursor", None)  # one that no answer gave is refused
     body = case.body
     if not isinstance(body, dict):
+        return
+    if (case.method, case.path) == ("POST", "/trainings"):
+        fields = form(f"training-{uuid4().hex}")
+        body.clear()
+        body.update(fields["data"], photos=[file[1] for _, file in fields["files"]])
         return
     if (case.method, case.path) == ("POST", "/models"):
         body.update(file=lora_file(), name=f"upload-{uuid4().hex}", base="tiny")
@@ -123,6 +131,8 @@ def fit(case: schemathesis.Case) -> None:
             fitting[field] = PICTURE if is_file else EXAMPLE_BASE64
         elif field == "image[]":
             fitting[field] = [PICTURE]
+        elif field == "init_image" and case.media_type == "multipart/form-data":
+            fitting[field] = PICTURE
         elif field == "scheduler" and "/sdapi/" in case.path:
             fitting[field] = "karras" if "kar" in value else "automatic"
         else:

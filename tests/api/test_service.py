@@ -94,8 +94,3 @@ def test_settings_come_from_the_environment(
 
 def test_readiness_tells_of_an_engine_that_was_replaced(scripted_client: TestClient) -> None:
     assert scripted_client.get("/readyz").json()["restarts"] == 2
-
-
-def test_the_root_leads_to_the_docs(client: TestClient) -> None:
-    answer = client.get("/", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")

@@ -1,8 +1,9 @@
 """One training command in a process of its own, its steps timed from outside.
 
 `python -m benchmarks.timed_steps THREADS ours ARGUMENTS...` runs our trainer, a path instead of
-`ours` one of diffusers' example scripts. The last line printed is JSON: seconds of each step and
-the peak memory in GiB.
+`ours` one of diffusers' example scripts. The last line printed is JSON: seconds of each step,
+seconds of processor in each (which other programs of the machine do not lengthen as they do the
+former), and the peak memory in GiB.
 """
 
 import itertools
@@ -19,12 +20,12 @@ def main() -> None:
     """Run the command with the ends of its optimizer's steps written down."""
     torch.set_num_threads(int(sys.argv[1]))
     command, arguments = sys.argv[2], sys.argv[3:]
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
     plain = torch.optim.AdamW.step
 
     def step(self: torch.optim.AdamW, *args: object, **kwargs: object) -> object:
         result = plain(self, *args, **kwargs)
-        ends.append(time.perf_counter())
+        ends.append((time.perf_counter(), time.process_time()))
         return result
 
     torch.optim.AdamW.step = step  # type: ignore[method-assign, assignment]
@@ -35,9 +36,11 @@ def main() -> None:
             sys.exit("our trainer failed")
     else:
         run_script(Path(command), arguments)
-    seconds = [end - start for start, end in itertools.pairwise(ends)]
+    pairs = list(itertools.pairwise(ends))
+    seconds = [end[0] - start[0] for start, end in pairs]
+    processor = [end[1] - start[1] for start, end in pairs]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print("\n" + json.dumps({"seconds": seconds, "peak_gib": peak}))
+    print("\n" + json.dumps({"seconds": seconds, "processor_seconds": processor, "peak_gib": peak}))
 
 
 def run_script(path: Path, arguments: list[str]) -> None:

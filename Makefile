@@ -1,4 +1,4 @@
-# make serve | test | check | bench | postman        PYTHON=python3.12 make serve   to choose the interpreter
+# make serve | test | check | bench | postman | notebooks        PYTHON=python3.12 make serve   to choose the interpreter
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -9,13 +9,13 @@ BIN := .venv/bin
 ALLOCATOR := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
 	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592
 
-.PHONY: serve test check bench postman setup clean
+.PHONY: serve test check bench postman notebooks setup clean
 
 serve: $(READY)
 	$(ALLOCATOR) $(BIN)/uvicorn api.main:app --host $(HOST) --port $(PORT) --timeout-graceful-shutdown 5
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # Where CI is set, formatting is only checked.
 check: $(READY)
@@ -31,6 +31,10 @@ bench: $(READY)
 # After a change of the schema: writes docs/postman anew.
 postman: $(READY)
 	$(BIN)/python -m scripts.postman
+
+# Executes the notebooks anew, at full settings; NOTEBOOKS="notebooks/02_*.ipynb" for some of them
+notebooks: $(READY)
+	$(BIN)/python -m scripts.notebooks $(NOTEBOOKS)
 
 setup: $(READY)
 

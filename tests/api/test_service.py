@@ -49,7 +49,7 @@ def test_a_server_that_is_stopped_cancels_what_runs(own_app: FastAPI, engine: Lo
 
 def test_a_client_that_hangs_up_cancels_its_request(address: str, engine: LocalEngine) -> None:
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{address}/generate", json=LONG, timeout=1.0)
+        httpx.post(f"{address}/generate", json=LONG, timeout=0.3)
     wait_until(lambda: engine.describe().running == 0, seconds=3.0)
     answer = httpx.post(f"{address}/generate", json={"prompt": "a dog"}, timeout=30)
     assert answer.status_code == 200

@@ -40,7 +40,7 @@ VOLUME /data
 ENV PATH=/app/.venv/bin:$PATH \
     DOGBOOTH_HOME=/data \
     DOGBOOTH_LOG_FORMAT=json \
-    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1 \
     MALLOC_MMAP_THRESHOLD_=8589934592 \
     MALLOC_TRIM_THRESHOLD_=8589934592
 EXPOSE 8000

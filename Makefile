@@ -6,7 +6,7 @@ READY := .venv/.ready
 BIN := .venv/bin
 
 # glibc: huge pages, and freed blocks are kept for the next step (other C libraries ignore these).
-ALLOCATOR := GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+ALLOCATOR := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1 \
 	MALLOC_MMAP_THRESHOLD_=8589934592 MALLOC_TRIM_THRESHOLD_=8589934592
 
 .PHONY: serve test check bench postman notebooks setup clean

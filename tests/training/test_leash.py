@@ -44,7 +44,7 @@ def test_a_run_whose_service_is_gone_saves_and_leaves(
     run.stdin.write(b"\n")
     run.stdin.flush()
     report = tmp_path / "report.jsonl"
-    while not (report.exists() and '"step"' in report.read_text()):
+    while not (report.exists() and '"event": "step"' in report.read_text()):
         assert run.poll() is None, run.stderr.read()
     run.stdin.close()
     run.stderr.read()

@@ -28,9 +28,9 @@ PATIENCE = 30_000
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; ends with these tests, as its loop would be in the way of others'."""
+    """Debian's Chromium; ends with its file, as its loop would be in the way of others' tests."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium is installed (on Debian: apt-get install chromium)")
@@ -40,9 +40,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[str]:
-    """Where the service listens that these tests share; `tiny` and `rex` draw."""
+    """Where the service listens that the tests of a file share; `tiny` and `rex` draw."""
     home = tmp_path_factory.mktemp("page")
     copytree(tiny_models, home / "models")
     with live_service(make_settings(home)) as address:

@@ -44,6 +44,12 @@ class Forbidden(ModelsError):
     code = "forbidden"
 
 
+def check_owner(caller: Caller, client: str, what: str) -> None:
+    """Raise Forbidden where `what` was made by another `client`, and `caller` is no admin."""
+    if not caller.owns(client):
+        raise Forbidden(f"the {what} is another client's: this needs an admin")
+
+
 def requires(role: Role) -> Any:
     """The dependency of a route that asks for `role`; gives the Caller.
 

@@ -105,18 +105,6 @@ def link(operation_id: str, parameter: str, place: str) -> dict[str, dict[str, A
     return {operation_id: {"operationId": operation_id, "parameters": {parameter: expression}}}
 
 
-def documented_beside_stream(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """As `documented`, for a stream's route: FastAPI would give errors the stream's media type."""
-    schema = {"$ref": "#/components/schemas/ErrorAnswer"}
-    return {
-        status: {
-            "description": MEANINGS[status],
-            "content": {"application/json": {"schema": schema}},
-        }
-        for status in statuses
-    }
-
-
 def add_error_handlers(app: FastAPI) -> None:
     """Route every exception through this module."""
     app.add_exception_handler(ModelsError, _models_error)

@@ -4,8 +4,9 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
+from fastapi import Query
 from sqlalchemy import Select, and_, or_
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,13 @@ from api.database.tables import GenerationRow, TrainingRow
 from models.errors import InvalidRequest
 
 Row = TypeVar("Row", GenerationRow, TrainingRow)
+
+PageLimit = Annotated[int, Query(ge=1, le=100, description="Of one page, at most.", examples=[20])]
+PageCursor = Annotated[
+    str | None,
+    Query(description="`next` of the page before.", max_length=200, examples=[None]),
+]
+"""What the routes that list rows are asked for."""
 
 
 @dataclass(frozen=True)

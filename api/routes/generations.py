@@ -1,19 +1,20 @@
 """Tells how generations stand, as a state, as a stream of events, or page by page; cancels them."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import WithJsonSchema
 
-from api.access import Artist, Forbidden, requires
-from api.errors import documented, documented_beside_stream
+from api.access import Artist, check_owner, requires
+from api.errors import documented
 from api.generation import Generation
+from api.paging import PageCursor, PageLimit
 from api.schemas.generate import NO_NUL
 from api.schemas.generations import GenerationPage, GenerationState, State
 from api.service import ServiceDependency
+from api.streams import LastEventId, documented_stream, resume_after
 
 router = APIRouter(tags=["generations"])
 
@@ -60,29 +61,11 @@ async def _find(
 GenerationDependency = Annotated[Generation, Depends(_find)]
 
 
-LAST_EVENT_ID: dict[str, Any] = {
-    "type": "integer",  # a header is never null
-    "minimum": 0,
-    "description": "The last event that was read; browsers send it when they come back.",
-    "examples": [12],
-}
-
-
-LastEventId = Annotated[
-    int | None,
-    WithJsonSchema(LAST_EVENT_ID),
-    Header(alias="Last-Event-ID", ge=0, description=LAST_EVENT_ID["description"]),
-]
-
-
 async def _last_event_id(
     generation: GenerationDependency, response: Response, last_event_id: LastEventId = None
 ) -> int:
-    """The id to go on after; answers 204, which ends a browser's retries, to who has them all."""
-    after = -1 if last_event_id is None else last_event_id
-    if generation.ended and after >= generation.events[-1].id:
-        response.status_code = 204
-    return after
+    final = generation.events[-1].id if generation.ended else None
+    return resume_after(last_event_id, final, response)
 
 
 @router.get(
@@ -93,13 +76,8 @@ async def _last_event_id(
 )
 async def list_generations(
     service: ServiceDependency,
-    limit: Annotated[
-        int, Query(ge=1, le=100, description="Of one page, at most.", examples=[20])
-    ] = 20,
-    cursor: Annotated[
-        str | None,
-        Query(description="`next` of the page before.", max_length=200, examples=[None]),
-    ] = None,
+    limit: PageLimit = 20,
+    cursor: PageCursor = None,
     model: Annotated[
         str | None,
         Query(
@@ -153,8 +131,7 @@ async def delete_generation(
     with its pictures as far as no other generation made the same. For the one who started it, or
     an admin.
     """
-    if not caller.owns(generation.client):
-        raise Forbidden("the generation is another client's: this needs an admin")
+    check_owner(caller, generation.client, "generation")
     if not generation.ended:
         service.generations.cancel(generation)
         return
@@ -167,14 +144,7 @@ async def delete_generation(
     summary="Listen to a generation",
     dependencies=[requires("viewer")],
     response_class=EventSourceResponse,
-    responses={
-        200: {
-            "description": "Server-Sent Events up to the final one.",
-            "content": {"text/event-stream": {"example": EVENTS}},
-        },
-        204: {"description": "It has ended, and Last-Event-ID names its final event."},
-        **documented_beside_stream(401, 403, 404, 422, 429),
-    },
+    responses=documented_stream(EVENTS),
 )
 async def listen(
     generation: GenerationDependency, after: Annotated[int, Depends(_last_event_id)]

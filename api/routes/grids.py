@@ -9,13 +9,14 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Path, Request, Resp
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.access import Artist, Forbidden, requires
-from api.errors import documented, documented_beside_stream, link
+from api.access import Artist, check_owner, requires
+from api.errors import documented, link
 from api.grids import Grid
 from api.keys import Caller
 from api.orders import Order, make_body, make_order
 from api.schemas.grids import GridAxis, GridRequest, GridState
 from api.service import Service, ServiceDependency
+from api.streams import documented_stream
 from models.admission import MAX_SEED
 from models.grids import Axis, check_axes
 
@@ -128,13 +129,7 @@ async def get_grid(grid: GridDependency) -> GridState:
     summary="Listen to a grid",
     dependencies=[requires("viewer")],
     response_class=EventSourceResponse,
-    responses={
-        200: {
-            "description": "Server-Sent Events up to the final one.",
-            "content": {"text/event-stream": {"example": EVENTS}},
-        },
-        **documented_beside_stream(401, 403, 404, 422, 429),
-    },
+    responses=documented_stream(EVENTS, resumable=False),
 )
 async def listen_to_grid(grid: GridDependency) -> AsyncIterator[ServerSentEvent]:
     """Server-Sent Events from the first one on: `queued`, a `cell` for each that is drawn; at last
@@ -154,8 +149,7 @@ async def delete_grid(caller: Artist, grid: GridDependency, service: ServiceDepe
     """Stops one that has not ended; forgets one that has. The cells that are drawn stay, as
     generations. For the one who started it, or an admin.
     """
-    if not caller.owns(grid.client):
-        raise Forbidden("the grid is another client's: this needs an admin")
+    check_owner(caller, grid.client, "grid")
     if grid.ended:
         service.grids.forget(grid.id)
     else:

@@ -12,11 +12,10 @@ from fastapi.responses import FileResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Json
 
-from api.access import Forbidden, Trainer, requires
+from api.access import Trainer, check_owner, requires
 from api.database.tables import TrainingRow
-from api.errors import documented, documented_beside_stream
-from api.keys import Caller
-from api.routes.generations import LastEventId
+from api.errors import documented
+from api.paging import PageCursor, PageLimit
 from api.schemas.generate import NO_NUL
 from api.schemas.trainings import (
     SampleList,
@@ -26,6 +25,7 @@ from api.schemas.trainings import (
     TrainingStateName,
 )
 from api.service import Service, ServiceDependency
+from api.streams import LastEventId, documented_stream, resume_after
 from api.trainings.photos import MAX_PHOTOS, MIN_PHOTOS, SentPhoto
 from api.trainings.presets import Method, Preset, resolve_settings
 from api.trainings.runner import TrainingOrder
@@ -95,11 +95,8 @@ TrainingDependency = Annotated[TrainingRow, Depends(_find)]
 async def _after(
     row: TrainingDependency, response: Response, last_event_id: LastEventId = None
 ) -> int:
-    """The id to go on after; answers 204, which ends a browser's retries, to who has them all."""
-    after = -1 if last_event_id is None else last_event_id
-    if row.state in ENDED and after >= row.last_event - 1:
-        response.status_code = 204
-    return after
+    final = row.last_event - 1 if row.state in ENDED else None
+    return resume_after(last_event_id, final, response)
 
 
 @router.post(
@@ -224,13 +221,8 @@ async def start_training(
 )
 async def list_trainings(
     service: ServiceDependency,
-    limit: Annotated[
-        int, Query(ge=1, le=100, description="Of one page, at most.", examples=[20])
-    ] = 20,
-    cursor: Annotated[
-        str | None,
-        Query(description="`next` of the page before.", max_length=200, examples=[None]),
-    ] = None,
+    limit: PageLimit = 20,
+    cursor: PageCursor = None,
     name: Annotated[
         str | None,
         Query(
@@ -273,7 +265,7 @@ async def delete_training(
 
     For the one who started it, or an admin.
     """
-    _check_owner(caller, row)
+    check_owner(caller, row.client, "training")
     await to_thread.run_sync(service.trainings.remove, row)
 
 
@@ -289,7 +281,7 @@ async def cancel_training(
 
     No effect once it has ended. For the one who started it, or an admin.
     """
-    _check_owner(caller, row)
+    check_owner(caller, row.client, "training")
     left = await to_thread.run_sync(service.trainings.cancel, row.id)
     return await to_thread.run_sync(state_of, left or row, service.trainings.store)
 
@@ -306,7 +298,7 @@ async def resume_training(
 
     For the one who started it, or an admin.
     """
-    _check_owner(caller, row)
+    check_owner(caller, row.client, "training")
     left = await to_thread.run_sync(service.trainings.resume, row, caller)
     return await to_thread.run_sync(state_of, left, service.trainings.store)
 
@@ -316,14 +308,7 @@ async def resume_training(
     summary="Listen to a training",
     dependencies=[requires("viewer")],
     response_class=EventSourceResponse,
-    responses={
-        200: {
-            "description": "Server-Sent Events up to the final one.",
-            "content": {"text/event-stream": {"example": EVENTS}},
-        },
-        204: {"description": "It has ended, and Last-Event-ID names its final event."},
-        **documented_beside_stream(401, 403, 404, 422, 429),
-    },
+    responses=documented_stream(EVENTS),
 )
 async def follow_training(
     row: TrainingDependency, service: ServiceDependency, after: Annotated[int, Depends(_after)]
@@ -371,11 +356,6 @@ def get_sample(
     if not path.is_file():
         raise HTTPException(404, f"the training {row.id} has no sample of step {step}")
     return FileResponse(path, media_type="image/png")
-
-
-def _check_owner(caller: Caller, row: TrainingRow) -> None:
-    if not caller.owns(row.client):
-        raise Forbidden("the training is another client's: this needs an admin")
 
 
 def _base(service: Service, asked: str | None) -> str:

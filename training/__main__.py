@@ -7,7 +7,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it went well, 2 for what the caller can mend, with one line why."""
     options = parser().parse_args(arguments)
     home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))
-    from data.errors import DataError
-    from models.errors import ModelsError
     from training.report import is_first_process
 
-    try:
+    def command() -> None:
         folder: Path | None = options.run(options, home)
+        if folder is not None and is_first_process():
+            print(f"published {folder.name} in {folder.parent}")
+
+    return exit_code(command)
+
+
+def exit_code(command: Callable[[], None]) -> int:
+    """Run `command`; 0, or after one line on stderr 2 for what the caller can mend and 128 + the
+    signal that stopped it."""
+    from data.errors import DataError
+    from models.errors import ModelsError
+
+    try:
+        command()
     except Stopped as error:
         print(error, file=sys.stderr)
         return 128 + error.signal
@@ -49,8 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    if folder is not None and is_first_process():
-        print(f"published {folder.name} in {folder.parent}")
     return 0
 
 

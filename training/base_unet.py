@@ -12,13 +12,13 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from training.attention import choose_attention
 from training.captioning import CaptionTable
 from training.checkpoints import Checkpoint, averaged
 from training.pictures import grid
@@ -155,8 +155,7 @@ def train_unet(
     _, channels, size, _ = largest.latents.shape
     unet = build_unet(config, channels, size, text_encoder.config.hidden_size)
     unet.to(memory_format=torch.channels_last)
-    # Of a few tokens, the plain products are twice as fast as the flash kernel's backward on CPUs.
-    unet.set_attn_processor(AttnProcessor())
+    choose_attention(unet, unet.device)
     text_encoder.set_attn_implementation("eager")
     scheduler = build_scheduler()
     pipeline = StableDiffusionPipeline(

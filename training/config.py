@@ -79,6 +79,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
+def check_least(settings: Any, least: Mapping[str, float]) -> None:
+    """Raise ConfigError for a field of `settings` that is below its bound in `least`."""
+    for key, low in least.items():
+        if getattr(settings, key) < low:
+            raise ConfigError(f"{key}: {getattr(settings, key)} is below {low}")
+
+
 def plain(settings: Any) -> dict[str, Any]:
     """A dataclass as JSON-ready data; paths keep their last part only."""
 

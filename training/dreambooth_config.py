@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from training.adapters import LoraTargets
-from training.config import ConfigError
+from training.config import ConfigError, check_least
 from training.optimizers import OptimizerName
 
 Method = Literal["lora", "full", "embedding"]
@@ -120,9 +120,7 @@ class DreamBoothConfig:
     """Take the place of a published model of that name."""
 
     def __post_init__(self) -> None:
-        for key, low in LEAST.items():
-            if getattr(self, key) < low:
-                raise ConfigError(f"{key}: {getattr(self, key)} is below {low}")
+        check_least(self, LEAST)
         for key in ("learning_rate", "max_grad_norm", "snr_gamma", "alpha"):
             value = getattr(self, key)
             if value is not None and value <= 0:

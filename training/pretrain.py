@@ -1,13 +1,11 @@
 """Pretraining of the embedded base: autoencoder, latents and U-Net, each resumed after a kill."""
 
 import datetime as dt
-import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import Tensor
@@ -28,7 +26,7 @@ from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
 from training.growth import GrowthConfig, train_growth
 from training.pictures import frontal_weights, random_crops
-from training.prepared import pictures_of
+from training.prepared import pictures_of, read_prepared
 from training.text import (
     TextConfig,
     build_text_encoder,
@@ -98,16 +96,9 @@ class Photos:
 
 def load_photos(config: PretrainConfig) -> Photos:
     """Read the prepared dataset; raise ConfigError when it is missing or too small."""
-    try:
-        rows = datasets.load_from_disk(str(config.dataset))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"dataset: {str(config.dataset)!r} holds no prepared dataset; "
-            "make one with `python -m data prepare`"
-        ) from None
+    rows, report = read_prepared(config.dataset)
     unseen = {breed.name for breed in find_breeds(config.exclude_breeds)}
     rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed not in unseen])
-    report = json.loads((config.dataset / "report.json").read_text(encoding="utf-8"))
     pictures = pictures_of(rows)
     if pictures.shape[-1] < config.resolution:
         raise ConfigError(

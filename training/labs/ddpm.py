@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from training.checkpoints import Checkpoint
-from training.config import ConfigError
+from training.config import ConfigError, check_least
 from training.errors import Diverged, Stopped
 from training.labs.material import Material, read_material
 from training.labs.runs import (
@@ -91,9 +91,7 @@ class DDPMConfig:
         if any(width % 32 or width < 32 for width in self.channels):
             raise ConfigError(f"channels: {self.channels} are not all multiples of 32")
         least = {"steps": 1, "batch_size": 1, "timesteps": 2, "sampling_steps": 1}
-        for key, low in (least | {"sample_every": 1, "samples": 2}).items():
-            if getattr(self, key) < low:
-                raise ConfigError(f"{key}: {getattr(self, key)} is below {low}")
+        check_least(self, least | {"sample_every": 1, "samples": 2})
         if self.sampling_steps > self.timesteps:
             raise ConfigError(
                 f"sampling_steps: {self.sampling_steps} is above timesteps ({self.timesteps})"

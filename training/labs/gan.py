@@ -23,7 +23,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from tqdm import tqdm
 
 from training.checkpoints import Checkpoint
-from training.config import ConfigError
+from training.config import ConfigError, check_least
 from training.errors import Diverged, Stopped
 from training.evaluation.metrics import pixel_vectors
 from training.features import PerceptualFeatures
@@ -83,9 +83,7 @@ class GANConfig:
             known = ", ".join(AUGMENTATIONS)
             raise ConfigError(f"augment: {', '.join(sorted(unknown))} is none of {known}")
         least = {"steps": 1, "batch_size": 2, "discriminator_steps": 1, "sample_every": 1}
-        for key, low in (least | {"samples": 2, "z_dim": 1}).items():
-            if getattr(self, key) < low:
-                raise ConfigError(f"{key}: {getattr(self, key)} is below {low}")
+        check_least(self, least | {"samples": 2, "z_dim": 1})
 
 
 # The two networks -----------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from data.errors import DataError
-from models.errors import ModelsError
-from training.__main__ import add_settings, keep_memory
+from training.__main__ import add_settings, exit_code, keep_memory
 from training.config import ConfigError, build, plain
-from training.errors import Stopped, TrainingError
 from training.report import say
 
 T = TypeVar("T")
@@ -142,13 +138,9 @@ def run_lab(
     home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))
     fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {k: v for k, v in given.items() if k in fields and v is not None}
-    try:
+
+    def command() -> None:
         folder = run(build(kind, values), home / "labs")
-    except Stopped as error:
-        print(error, file=sys.stderr)
-        return 128 + error.signal
-    except (ConfigError, DataError, ModelsError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"samples, curves and scores in {folder}")
-    return 0
+        print(f"samples, curves and scores in {folder}")
+
+    return exit_code(command)

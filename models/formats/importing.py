@@ -113,14 +113,7 @@ def _import_checkpoint(
         return components
 
     donor, components = _find_base(file, base, catalog, fit)
-    told = donor.manifest.inherited() | described(file.metadata, file.label) | fields
-    manifest = _manifest(
-        _with_origin(told, file, "checkpoint"),
-        name=name,
-        kind="checkpoint",
-        base=donor.manifest.name,
-        resolution=donor.manifest.resolution,
-    )
+    manifest = _manifest_on(donor.manifest, file, "checkpoint", fields, name, "checkpoint")
     with catalog.publish(manifest, replace) as folder:
         copy_frame(donor.folder, folder)
         for part in PARTS:
@@ -146,14 +139,8 @@ def _import_lora(
         return read_lora(file, components.unet, components.text_encoder)
 
     found, layers = _find_base(file, base, catalog, fit)
-    told = found.manifest.inherited() | described(file.metadata, file.label) | fields
-    manifest = _manifest(
-        _with_origin(told, file, "kohya" if is_kohya(file) else "lora"),
-        name=name,
-        kind="adapter",
-        base=found.manifest.name,
-        resolution=found.manifest.resolution,
-    )
+    form = "kohya" if is_kohya(file) else "lora"
+    manifest = _manifest_on(found.manifest, file, form, fields, name, "adapter")
     with catalog.publish(manifest, replace) as folder:
         state, metadata = diffusers_state(layers)
         save_file(state, folder / ADAPTER_FILE, metadata)
@@ -197,11 +184,21 @@ def _whole_model(name: str, catalog: Catalog) -> CatalogEntry:
     return entry
 
 
-def _with_origin(told: dict[str, Any], file: TensorFile, kind: str) -> dict[str, Any]:
+def _manifest_on(
+    base: Manifest, file: TensorFile, form: str, fields: dict[str, Any], name: str, kind: str
+) -> Manifest:
+    """Of what comes from a `file` of the format `form` and stands on `base`."""
+    told = base.inherited() | described(file.metadata, file.label) | fields
     with file.path.open("rb") as opened:
         digest = file_digest(opened, "sha256").hexdigest()
-    origin = {"format": kind, "file": file.label[:200], "sha256": digest}
-    return told | {"training": told.get("training", {}) | {"imported": origin}}
+    origin = {"format": form, "file": file.label[:200], "sha256": digest}
+    return _manifest(
+        told | {"training": told.get("training", {}) | {"imported": origin}},
+        name=name,
+        kind=kind,
+        base=base.name,
+        resolution=base.resolution,
+    )
 
 
 def _manifest(fields: dict[str, Any], **own: Any) -> Manifest:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+
+from tests.ports import free_port
 
 
 def binaries() -> Path | None:
@@ -39,9 +40,7 @@ def server() -> Iterator[str]:
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(root, "nobody", "nogroup")
         as_user |= {"user": "nobody", "group": "nogroup", "extra_groups": []}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     initdb = [folder / "initdb", "-D", root / "data", "-U", "dogbooth", "-A", "trust", "-E", "UTF8"]
     subprocess.run([*initdb, "--no-sync"], check=True, capture_output=True, **as_user)
     options = ["-p", str(port), "-k", str(root), "-h", "127.0.0.1", "-F"]

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import random
-import socket
 import threading
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from api.database.connection import open_database
 from api.database.tables import GenerationImage, GenerationRow, ImageRow
 from api.main import create_app
 from api.settings import Settings
+from tests.ports import free_port
 
 KILLS = 20
 CLIENTS = 4
@@ -123,9 +123,7 @@ def test_a_service_that_is_killed_loses_nothing_and_doubles_nothing(
     tmp_path: Path, tiny_models: Path, database_url: str
 ) -> None:
     copytree(tiny_models, tmp_path / "models")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     dice, stop = random.Random(0), threading.Event()
     clients = [Client(number, address, time.monotonic() + SECONDS) for number in range(CLIENTS)]

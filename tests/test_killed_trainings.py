@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from api.database.connection import open_database
 from api.database.tables import TrainingRow
 from models.catalog import Catalog
 from tests.api.trained import ENDED, form
+from tests.ports import free_port
 from tests.test_killed import AWAY, Client, start, wait_until_it_serves
 
 KILLS = 20
@@ -93,9 +93,7 @@ def test_killed_services_and_runs_lose_and_double_no_training(
     tmp_path: Path, tiny_models: Path, database_url: str
 ) -> None:
     copytree(tiny_models, tmp_path / "models")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     seed = random.randrange(10**6)
     dice, stop, deadline = random.Random(seed), threading.Event(), time.monotonic() + SECONDS

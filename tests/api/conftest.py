@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from api.database.connection import open_database
+from api.database.connection import Database, open_database
 from api.keys import Keys, Quota
 from api.main import create_app
 from api.schemas.generate import MAX_SIDE
@@ -134,6 +134,13 @@ def kept(tmp_path: Path, tiny_models: Path, database_url: str) -> Settings:
     """Settings whose database, of each kind, outlives a service."""
     copytree(tiny_models, tmp_path / "models")
     return make_settings(tmp_path, database_url=database_url)
+
+
+@pytest.fixture
+def database(kept: Settings) -> Iterator[Database]:
+    database = open_database(kept.database_url, kept.home)
+    yield database
+    database.close()
 
 
 @contextmanager

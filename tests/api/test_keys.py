@@ -37,13 +37,6 @@ def closed(kept: Settings) -> Settings:
 
 
 @pytest.fixture
-def database(kept: Settings) -> Iterator[Database]:
-    database = open_database(kept.database_url, kept.home)
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def keys(database: Database) -> Keys:
     return Keys(database)
 

@@ -1,14 +1,12 @@
 """How much a client may ask for, counted for each by itself."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from api.database.connection import Database, open_database
+from api.database.connection import Database
 from api.database.tables import Counter
 from api.keys import Keys, Quota
 from api.limits import DatabaseStorage
@@ -21,13 +19,6 @@ from tests.api.waiting import DOG, start, state_once, wait_until
 
 COST = 32 * 32 * 2
 """Pixel-steps of DOG."""
-
-
-@pytest.fixture
-def database(kept: Settings) -> Iterator[Database]:
-    database = open_database(kept.database_url, kept.home)
-    yield database
-    database.close()
 
 
 def limited(kept: Settings, **limits: Any) -> Settings:

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,13 +17,6 @@ from tests.api.test_history import draw
 from tests.api.waiting import start, wait_until
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-def database(kept: Settings) -> Iterator[Database]:
-    database = open_database(kept.database_url, kept.home)
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from tqdm import tqdm
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from data.breeds import BREEDS, find_breeds
 from models.catalog import Catalog
@@ -20,11 +21,10 @@ from training.autoencoder import (
     fold_statistics,
     train_autoencoder,
 )
-from training.base_unet import LatentSet, UNetConfig, train_unet
+from training.base_unet import LatentSet, UNetConfig, build_unet, train_unet
 from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
-from training.growth import GrowthConfig, train_growth
 from training.pictures import frontal_weights, random_crops
 from training.prepared import pictures_of, read_prepared
 from training.text import (
@@ -33,6 +33,7 @@ from training.text import (
     spread_unseen_tokens,
     train_tokenizer,
 )
+from training.transplant import transplant
 from training.versions import library_versions
 
 
@@ -52,13 +53,15 @@ class PretrainConfig:
     """Breeds of the dataset that this base never sees, so that DreamBooth has some to teach."""
     held_out: float = 0.05
     """Share of the photos that nothing is trained on."""
+    latent_evenness: float = 1.0
+    """0 leaves the latent channels the deviations that the autoencoder gave them, 1 makes all alike
+    (see fold_statistics). Less lets noise hide detail before shapes, as it does in pictures."""
     crops_per_photo: int = 2
     """Random crops cached as latents, each also flipped."""
     default_steps: int = 25
     default_guidance_scale: float = 4.0
     class_prompt: str = "a photo of a dog"
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    growth: GrowthConfig = field(default_factory=GrowthConfig)
     text: TextConfig = field(default_factory=TextConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
 
@@ -66,11 +69,8 @@ class PretrainConfig:
         if not 0 < self.held_out < 1:
             raise ConfigError(f"held_out: {self.held_out} is not between 0 and 1")
         drawn = max(stage.resolution for stage in self.unet.stages)
-        if self.resolution != (2 * drawn if self.growth.steps else drawn):
-            raise ConfigError(
-                f"resolution: {self.resolution} is not the largest of unet.stages"
-                f"{', doubled by growth' if self.growth.steps else ''}"
-            )
+        if self.resolution != drawn:
+            raise ConfigError(f"resolution: {self.resolution} is not the largest of unet.stages")
 
 
 def recipe_path() -> Path:
@@ -136,10 +136,26 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     vae, sets = make_latents(vae, photos, config)
     if until == "latents":
         return None
-    if config.growth.steps:
-        vae = train_growth(vae, seen, unseen, config.growth, config.seed, config.work)
-    if until == "growth":
-        return None
+    largest, _ = sets[config.resolution]
+    if config.unet.start_from is None:
+        tokenizer, text_encoder, unet = untrained(config, largest.latents)
+    else:
+        tokenizer, text_encoder, unet = taken_over(config, vae, unseen)
+    rows = [(*kind, scene) for kind, scene in zip(photos.kinds, photos.scenes, strict=True)]
+    captions = CaptionTable(
+        tokenizer, rows, config.unet.empty_captions, config.unet.generic_captions
+    )
+    pipeline = train_unet(
+        vae, tokenizer, text_encoder, unet, sets, captions, config.unet, config.seed, config.work
+    )
+    spread_unseen_tokens(pipeline.text_encoder, captions.token_ids(), config.seed)
+    return publish_base(pipeline, photos, config, catalog)
+
+
+def untrained(
+    config: PretrainConfig, latents: Tensor
+) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
+    """Text side and U-Net for `latents` `[N, C, h, w]`, to be trained from scratch."""
     texts = [
         text
         for breed in BREEDS
@@ -149,15 +165,24 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     tokenizer = train_tokenizer(texts, config.text)
     torch.manual_seed(config.seed)
     text_encoder = build_text_encoder(tokenizer, config.text)
-    rows = [(*kind, scene) for kind, scene in zip(photos.kinds, photos.scenes, strict=True)]
-    captions = CaptionTable(
-        tokenizer, rows, config.unet.empty_captions, config.unet.generic_captions
-    )
-    pipeline = train_unet(
-        vae, tokenizer, text_encoder, sets, captions, config.unet, config.seed, config.work
-    )
-    spread_unseen_tokens(pipeline.text_encoder, captions.token_ids(), config.seed)
-    return publish_base(pipeline, photos, config, catalog)
+    _, channels, side, _ = latents.shape
+    torch.manual_seed(config.seed)
+    unet = build_unet(config.unet, channels, side, config.text.width)
+    return tokenizer, text_encoder, unet
+
+
+def taken_over(
+    config: PretrainConfig, vae: AutoencoderKL, pictures: Tensor
+) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
+    """Text side and U-Net of `config.unet.start_from`, moved onto the latents of `vae`.
+
+    `pictures` are bytes `[N, 3, S, S]`. Raises ConfigError where there is no such base.
+    """
+    folder = config.unet.start_from
+    if folder is None or not (folder / "model_index.json").is_file():
+        raise ConfigError(f"unet.start_from: {str(folder)!r} is no pipeline's folder")
+    base = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    return base.tokenizer, base.text_encoder, transplant(base, vae, pictures)
 
 
 def centre_crops(pictures: Tensor, size: int) -> Tensor:
@@ -181,7 +206,7 @@ def make_latents(
         generator = torch.Generator().manual_seed(config.seed)
         sample = photos.training[torch.randint(len(photos.training), (1024,), generator=generator)]
         crops = random_crops(photos.pictures[sample], config.resolution, generator)
-        fold_statistics(vae, encode_means(vae, crops))
+        fold_statistics(vae, encode_means(vae, crops), config.latent_evenness)
         state = {"vae": vae.state_dict()}
         for side, rows in (("training", photos.training), ("held_out", photos.held_out)):
             for resolution in resolutions:

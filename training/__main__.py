@@ -113,7 +113,9 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--dataset", type=Path, help="a folder that `python -m data prepare` wrote")
     make.add_argument("--work", type=Path, help="checkpoints, curves and samples")
     make.add_argument("--output", type=Path, help="the catalog folder to publish into")
-    make.add_argument("--until", choices=("autoencoder", "latents", "unet"), default="unet")
+    make.add_argument(
+        "--until", choices=("autoencoder", "latents", "polish", "unet"), default="unet"
+    )
     make.set_defaults(run=run_pretrain)
 
     judge = commands.add_parser(

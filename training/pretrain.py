@@ -26,6 +26,7 @@ from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
 from training.pictures import frontal_weights, random_crops
+from training.polish import PolishConfig, polish
 from training.prepared import pictures_of, read_prepared
 from training.text import (
     TextConfig,
@@ -33,7 +34,7 @@ from training.text import (
     spread_unseen_tokens,
     train_tokenizer,
 )
-from training.transplant import transplant
+from training.transplant import taken_over
 from training.versions import library_versions
 
 
@@ -62,6 +63,7 @@ class PretrainConfig:
     default_guidance_scale: float = 4.0
     class_prompt: str = "a photo of a dog"
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    polish: PolishConfig = field(default_factory=PolishConfig)
     text: TextConfig = field(default_factory=TextConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
 
@@ -136,11 +138,15 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     vae, sets = make_latents(vae, photos, config)
     if until == "latents":
         return None
+    if config.polish.steps:
+        vae = polish(vae, seen, unseen, config.polish, config.seed, config.work)
+    if until == "polish":
+        return None
     largest, _ = sets[config.resolution]
     if config.unet.start_from is None:
         tokenizer, text_encoder, unet = untrained(config, largest.latents)
     else:
-        tokenizer, text_encoder, unet = taken_over(config, vae, unseen)
+        tokenizer, text_encoder, unet = taken_over(config.unet.start_from, vae, unseen)
     rows = [(*kind, scene) for kind, scene in zip(photos.kinds, photos.scenes, strict=True)]
     captions = CaptionTable(
         tokenizer, rows, config.unet.empty_captions, config.unet.generic_captions
@@ -169,20 +175,6 @@ def untrained(
     torch.manual_seed(config.seed)
     unet = build_unet(config.unet, channels, side, config.text.width)
     return tokenizer, text_encoder, unet
-
-
-def taken_over(
-    config: PretrainConfig, vae: AutoencoderKL, pictures: Tensor
-) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
-    """Text side and U-Net of `config.unet.start_from`, moved onto the latents of `vae`.
-
-    `pictures` are bytes `[N, 3, S, S]`. Raises ConfigError where there is no such base.
-    """
-    folder = config.unet.start_from
-    if folder is None or not (folder / "model_index.json").is_file():
-        raise ConfigError(f"unet.start_from: {str(folder)!r} is no pipeline's folder")
-    base = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-    return base.tokenizer, base.text_encoder, transplant(base, vae, pictures)
 
 
 def centre_crops(pictures: Tensor, size: int) -> Tensor:

@@ -1,11 +1,27 @@
 """A base's U-Net moved onto the latents of another autoencoder, so that it need not start anew."""
 
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.autoencoder import encode_means
 from training.config import ConfigError
+
+
+def taken_over(
+    folder: Path, vae: AutoencoderKL, pictures: Tensor
+) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
+    """Text side and U-Net of the pipeline in `folder`, moved onto the latents of `vae`.
+
+    `pictures` are bytes `[N, 3, S, S]`. Raises ConfigError where there is no such pipeline.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise ConfigError(f"unet.start_from: {str(folder)!r} is no pipeline's folder")
+    base = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    return base.tokenizer, base.text_encoder, transplant(base, vae, pictures)
 
 
 def transplant(

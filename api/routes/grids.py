@@ -16,7 +16,7 @@ from api.keys import Caller
 from api.orders import Order, make_body, make_order
 from api.schemas.grids import GridAxis, GridRequest, GridState
 from api.service import Service, ServiceDependency
-from api.streams import documented_stream
+from api.streams import LastEventId, documented_stream, resume_after
 from models.admission import MAX_SEED
 from models.grids import Axis, check_axes
 
@@ -67,6 +67,13 @@ async def _find(
 
 
 GridDependency = Annotated[Grid, Depends(_find)]
+
+
+async def _after(
+    grid: GridDependency, response: Response, last_event_id: LastEventId = None
+) -> int:
+    final = grid.events[-1].id if grid.ended else None
+    return resume_after(last_event_id, final, response)
 
 
 @router.post(
@@ -129,13 +136,15 @@ async def get_grid(grid: GridDependency) -> GridState:
     summary="Listen to a grid",
     dependencies=[requires("viewer")],
     response_class=EventSourceResponse,
-    responses=documented_stream(EVENTS, resumable=False),
+    responses=documented_stream(EVENTS),
 )
-async def listen_to_grid(grid: GridDependency) -> AsyncIterator[ServerSentEvent]:
-    """Server-Sent Events from the first one on: `queued`, a `cell` for each that is drawn; at last
-    one of `finished`, `failed` and `cancelled`.
+async def listen_to_grid(
+    grid: GridDependency, after: Annotated[int, Depends(_after)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-Sent Events: `queued`, a `cell` for each that is drawn; at last one of `finished`,
+    `failed` and `cancelled`. A client that comes back with `Last-Event-ID` gets what it missed.
     """
-    async for event in grid.follow():
+    async for event in grid.follow(after):
         yield ServerSentEvent(id=str(event.id), event=event.name, data=event.data)
 
 

@@ -9,6 +9,7 @@ from api.grids import AT_ONCE
 from models.errors import QueueFull
 from models.requests import Failed
 from tests.api.scripted import ScriptedEngine
+from tests.api.test_events import listen
 from tests.api.waiting import state_once, wait_until
 
 STEPS = {"name": "steps", "values": [1, 2]}
@@ -44,6 +45,15 @@ def test_events_tell_of_each_cell_and_of_the_picture(client: TestClient) -> None
     assert names == ["queued", "cell", "cell", "finished"]
     assert client.get(path).json()["picture"]["url"] in text
     assert client.get(path).json()["rows"] == []
+
+
+def test_who_comes_back_to_a_grid_gets_what_was_missed(client: TestClient) -> None:
+    path = start(client, {"prompt": "a dog", "x": {"name": "seed", "values": [1, 2]}})
+    state_once(client, path, "finished")
+    everything = listen(client, path)
+    assert listen(client, path, **{"Last-Event-ID": "1"}) == everything[2:]
+    last = {"Last-Event-ID": str(everything[-1].id)}
+    assert client.get(f"{path}/events", headers=last).status_code == 204
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,9 @@ from api.schemas.grids import GridAxis, GridRequest, GridState
 from api.service import Service, ServiceDependency
 from api.streams import LastEventId, documented_stream, resume_after
 from models.admission import MAX_SEED
-from models.grids import Axis, check_axes
+from models.grids import Axis, Value, check_axes
 
-# Outside the schema until it says what values each axis takes: /docs would promise more than holds.
-router = APIRouter(tags=["grids"], include_in_schema=False)
+router = APIRouter(tags=["grids"])
 
 EXAMPLES = {
     "steps": {
@@ -96,7 +95,7 @@ async def _after(
                 **link("delete_grid", "id", "id"),
             },
         },
-        **documented(404, 413, 422, 429, 500, 503),
+        **documented(400, 404, 413, 422, 429, 500, 503),
     },
 )
 async def start_grid(
@@ -166,7 +165,8 @@ async def delete_grid(caller: Artist, grid: GridDependency, service: ServiceDepe
 
 
 def _axis(body: GridAxis) -> Axis:
-    return Axis(body.name, tuple(body.values))
+    values: tuple[Value, ...] = tuple(body.values)
+    return Axis(body.name, values)
 
 
 def _orders(

@@ -198,7 +198,11 @@ def test_breeds_of_a_prepared_dataset_are_learned(
 ) -> None:
     """A setting that only the trainer finds wrong is why it failed, without a path."""
     with TestClient(own_app) as client:
+        assert client.get("/datasets").json() == {"datasets": []}
         copytree(two_breeds, tmp_path / "data" / "dogs")
+        (tmp_path / "data" / "unfinished").mkdir()
+        breeds = [{"name": name, "photos": 6} for name in ("beagle", "pug")]
+        assert client.get("/datasets").json() == {"datasets": [{"name": "dogs", "breeds": breeds}]}
         path = train(client, "breeds", photos=0, breeds=["pug", "beagle"], dataset="dogs")
         error = error_of(
             client.post("/trainings", **form("x", photos=0, breeds="boxer", dataset="dogs")),

@@ -28,6 +28,7 @@ from api.request_id import RequestIdMiddleware
 from api.retention import SWEEP_EVERY, Retention
 from api.routes import (
     breeds,
+    docs,
     generate,
     generations,
     grids,
@@ -151,6 +152,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         description=DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_middleware(CorsMiddleware)
     app.add_middleware(BodyLimitMiddleware)
@@ -164,8 +167,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.include_router(openai.router, responses=_refusals(OpenAIErrorAnswer))
     for module in (webui, webui_lists):
         app.include_router(module.router, responses=_refusals(WebUiError))
-    app.include_router(page.router)
+    for module in (page, docs):
+        app.include_router(module.router)
     app.mount("/page", page.PageFiles())
+    app.mount("/docs/assets", docs.swagger_files())
     return app
 
 

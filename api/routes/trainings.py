@@ -197,7 +197,7 @@ async def start_training(
         "base": await to_thread.run_sync(_base, service, base),
         "method": method,
         "preset": preset,
-        "settings": resolve_settings(preset, method, single),
+        "settings": resolve_settings(preset, single),
         "photos": len(sent),
         "breeds": await to_thread.run_sync(_breeds, service, breeds, dataset, len(sent)),
         "dataset": dataset,

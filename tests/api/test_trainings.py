@@ -4,7 +4,7 @@ import dataclasses
 import io
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from PIL import Image
 
 from api.schemas.trainings import TrainingSettings
 from api.settings import Settings
-from api.trainings.presets import METHODS, PRESETS, Method, Preset, resolve_settings
+from api.trainings.presets import PRESETS, Method, Preset, resolve_settings
 from api.trainings.store import write_toml
 from tests.api.conftest import scripted_service
 from tests.api.test_errors import error_of
@@ -138,19 +138,20 @@ def test_every_setting_of_the_trainer_can_be_set_or_is_left_out_for_a_reason() -
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", get_args(Method))
 def test_every_preset_is_one_that_the_trainer_takes(
     preset: Preset, method: Method, tmp_path: Path
 ) -> None:
     """By the file that the service writes, with what TOML finds hard in a string."""
     single = {"description": 'a "dog"\n\x7f ñ', "class_prompts": ["a dog"], "snr_gamma": None}
-    settings = resolve_settings(preset, method, single)
+    settings = resolve_settings(preset, single)
     write_toml(tmp_path / "run.toml", {"name": "rex", "method": method, **settings})
     values = read_toml(tmp_path / "run.toml") | {"dataset": tmp_path}
     config = build(DreamBoothConfig, values)
     assert config.description == single["description"]
     assert config.steps == PRESETS[preset]["steps"]
     assert config.checkpoint_every <= 100
+    assert config.learning_rate is None, "the trainer's choice, which goes by the base too"
 
 
 def test_one_runs_while_others_wait_and_may_be_cancelled_and_removed(

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypedDict
 
@@ -134,7 +134,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
             importing=CapacityLimiter(1),
             identifying=CapacityLimiter(4),
         )
-        sweeping = asyncio.create_task(_sweep(service.retention))
+        sweeping = asyncio.create_task(_sweep(service.retention.sweep, jobs.sweep))
         try:
             yield {"service": service}
         finally:
@@ -179,13 +179,14 @@ def _refusals(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return documented(401, 403, 429, shape=shape)
 
 
-async def _sweep(retention: Retention) -> None:
+async def _sweep(*sweeps: Callable[[], None]) -> None:
     """At the start, then every hour; a sweep that fails is tried again at the next."""
     while True:
-        try:
-            await to_thread.run_sync(retention.sweep)
-        except Exception:
-            logger.exception("retention")
+        for sweep in sweeps:
+            try:
+                await to_thread.run_sync(sweep)
+            except Exception:
+                logger.exception("retention")
         await asyncio.sleep(SWEEP_EVERY)
 
 

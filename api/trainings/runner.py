@@ -7,7 +7,9 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -177,6 +179,16 @@ class Trainings:
             self._check_ended(row.id)
             self.store.remove(row.id)
         self._tell()
+
+    def sweep(self) -> None:
+        """Remove those that ended longer ago than trainings are kept."""
+        if self._settings.keep_days is None:
+            return
+        limit = datetime.now(UTC) - timedelta(days=self._settings.keep_days)
+        for row in self.store.ended_before(limit):
+            with suppress(TrainingNotEnded):  # it was resumed a moment ago
+                self.remove(row)
+                logger.info("retention: removed the training %s", row.id)
 
     def check_name(self, name: str) -> None:
         """Raises TrainingNameTaken where a training that has not ended will publish `name`."""

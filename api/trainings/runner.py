@@ -78,6 +78,8 @@ class Trainings:
         self.store = store
         self.seconds = 0.0
         """That processes have run since this service began."""
+        self.steps = 0
+        """That they have taken since then."""
         self._settings = settings
         self._catalog = catalog
         self._limits = limits
@@ -240,6 +242,8 @@ class Trainings:
                 before = self.store.find(training_id)
                 row = self.store.advance(training_id)
                 changed |= before is None or row.last_event > before.last_event
+                if before is not None:  # one that was resumed begins at an earlier step again
+                    self.steps += max(0, (row.step or 0) - (before.step or 0))
                 if row.state == "succeeded":
                     run.kill()  # it has nothing more to do than to free its memory
                 elif row.state == "failed":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 from shutil import copytree
 from typing import Any, get_args
@@ -172,6 +173,9 @@ def test_one_runs_while_others_wait_and_may_be_cancelled_and_removed(
         error_of(client.post(f"{first}/resume"), 409, "training_not_ended")
         assert client.post(f"{second}/cancel").json()["state"] == "cancelled"
         wait_until(lambda: (client.get(first).json()["step"] or 0) > 3)
+        metrics = client.get("/metrics").text
+        steps = re.search(r"^dogbooth_training_steps_total (\d+)", metrics, re.MULTILINE)
+        assert steps is not None and int(steps[1]) > 3
         client.post(f"{first}/cancel")
         stopped = training_once(client, first, "cancelled")
         page = client.get("/trainings", params={"limit": 1}).json()

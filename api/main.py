@@ -154,6 +154,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
+        # Spans and metrics, where OTEL_EXPORTER_OTLP_ENDPOINT says; what failed is in our own log.
+        telemetry={"auto_configure": True, "logs": False},
     )
     app.add_middleware(CorsMiddleware)
     app.add_middleware(BodyLimitMiddleware)

@@ -39,7 +39,7 @@ export function choosePicture(file) {
 }
 
 function tellStrength() {
-  const share = `${number(strength.value * 100, 0)} %`;
+  const share = `${number(strength.value * 100, 0)}\u00a0%`;
   byId("strength-share").textContent = share;
   strength.setAttribute("aria-valuetext", share);
 }

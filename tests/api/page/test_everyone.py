@@ -145,7 +145,7 @@ def test_every_control_and_picture_has_a_name(open_page: OpenPage, view: str) ->
     ]
     found = roles(page)
     assert nameless == []
-    assert {"button", "link", "textbox", "radio"} <= set(found)
+    assert {"button", "link", "textbox", "combobox"} <= set(found)
 
 
 def test_the_landmarks_and_headings_stand_in_order(open_page: OpenPage) -> None:

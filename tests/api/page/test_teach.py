@@ -118,7 +118,7 @@ def test_breeds_of_a_dataset_are_taught(
     page.get_by_role("checkbox", name="pug (6 photos)").check()
     expect(page.locator("#name-hint")).to_have_text("Later you write “a photo of a pug”.")
     page.get_by_role("button", name="Español").click()
-    expect(page.get_by_role("checkbox", name="pug (6 fotos)")).to_be_checked()
+    expect(page.get_by_role("checkbox", name="carlino (6 fotos)")).to_be_checked()
     page.get_by_role("button", name="Empezar").click()
     run = page.get_by_role("article", name="pugs")
     [training] = httpx.get(f"{service}/trainings?name=pugs").json()["trainings"]

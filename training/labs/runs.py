@@ -74,6 +74,27 @@ def load_samples(folder: Path) -> tuple[Tensor, dict[str, Any]]:
     return pictures, json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
+Columns = dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]]
+"""Of a table, by the figure that a row must have: what stands above it, how a row writes it."""
+
+
+def column(key: str, form: str, heading: str, scale: float = 1.0) -> Columns:
+    """A column of the figure `key`, `scale` times it by the format `form`."""
+    return {key: (heading, lambda row: f"{scale * row[key]:{form}}")}
+
+
+def markdown(rows: Mapping[str, Mapping[str, Any]], columns: Columns) -> str:
+    """A table of `rows` by their names; a figure that a row does not have is a dash."""
+    lines = [
+        f"| | {' | '.join(heading for heading, _ in columns.values())} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for name, row in rows.items():
+        cells = ["—" if row.get(key) is None else form(row) for key, (_, form) in columns.items()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def chart(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Figure:
     """One panel for each title of `curves`, with its labelled lines (x, y)."""
     figure = Figure(figsize=(4.2 * len(curves), 3), layout="constrained")

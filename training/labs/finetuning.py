@@ -19,7 +19,7 @@ from diffusers import UNet2DConditionModel
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from data.sheet import contact_sheet
+from data.sheet import PER_ROW, contact_sheet
 from models.catalog import Catalog, embedded_folder
 from models.pipeline import load_pipeline
 from training.checkpoints import save_pipeline
@@ -278,7 +278,8 @@ def run(config: FinetuningConfig, home: Path) -> Path:
     (folder / "finetuning.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / "table.md").write_text(markdown(rows, COLUMNS) + "\n", encoding="utf-8")
     curves(config, rows).savefig(folder / "curves.png", dpi=90)
-    shown = {name: bytes_to_pictures(pictures.flatten(0, 1)) for name, pictures in drawn.items()}
+    each = max(1, PER_ROW // len(set(photos.names)))  # pictures of every breed in a row
+    shown = {name: bytes_to_pictures(p[:, :each].flatten(0, 1)) for name, p in drawn.items()}
     notes = {name: f"{row['seconds']:.0f} s" for name, row in rows.items() if "seconds" in row}
     contact_sheet(shown, notes).save(folder / "pictures.png")
     print(markdown(rows, COLUMNS))

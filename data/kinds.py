@@ -1,5 +1,6 @@
 """Photos of kinds of one class, breeds of cats say, by folders or by names like Bengal_12.jpg."""
 
+import math
 import random
 import re
 import time
@@ -42,7 +43,7 @@ def prepare_kinds(
         is_class = kind.casefold() == shown.word.casefold()
         name, usual = (shown.word, shown.spanish) if is_class else (kind, kind)
         subject = kind_subject(name, names.get(kind.casefold(), usual), shown)
-        entries[subject] = part_photos(folder, photos, held_out, f"{settings.seed}/{kind}")
+        entries[subject] = part_photos(folder, photos, held_out, f"{settings.seed}/{name}")
     report = Report()
     candidates = select(entries, settings, report)
     if len(kept := {candidate.subject.name for candidate in candidates}) == 1:
@@ -78,9 +79,18 @@ def kinds_in(folder: Path) -> dict[str, list[Path]]:
 
 
 def part_photos(folder: Path, photos: Sequence[Path], held_out: float, seed: str) -> list[Entry]:
-    """Entries of one kind's photos; a share `held_out` of them, one at least, is its test list."""
-    count = max(1, round(held_out * len(photos))) if held_out else 0
-    test = set(random.Random(seed).sample(photos, count))
+    """Entries of one kind's photos; a share `held_out` of them, one at least, is its test list.
+
+    They are parted along the order in which `select` takes photos: whatever number of them it
+    takes, the share is the same.
+    """
+    order = list(photos)
+    random.Random(seed).shuffle(order)
+    test = {
+        photo
+        for number, photo in enumerate(order)
+        if math.ceil((number + 1) * held_out) > math.ceil(number * held_out)
+    }
     return [
         Entry(path, path.relative_to(folder).as_posix(), "test" if path in test else "train", None)
         for path in photos

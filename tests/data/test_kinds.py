@@ -1,5 +1,7 @@
 """Photos by kind, from folders or from the names of files."""
 
+from dataclasses import replace
+
 import datasets
 import pytest
 
@@ -68,6 +70,17 @@ def test_a_share_of_each_kind_is_its_test_list_and_always_the_same(cats, tmp_pat
     assert again["split"] == dataset["split"]
     none, _ = prepared(cats, tmp_path / "none", held_out=0)
     assert set(none["split"]) == {"train"}
+
+
+def test_fewer_photos_of_a_kind_have_the_same_share_held_out(tmp_path, dog):
+    """Of 15 Bengals drawn from 32 none was on the test list: the list was drawn before them."""
+    for number in range(40):
+        dog((40, 40), number).save(tmp_path / f"{('a', 'b')[number % 2]}{number}.png")
+    settings = replace(SETTINGS, per_class=10, min_side=8)
+    report = prepare_kinds(tmp_path, tmp_path / "out", CATS, settings, held_out=0.2)
+    splits = datasets.load_from_disk(str(tmp_path / "out"))["split"]
+    assert report["rows"] == 20
+    assert list(splits).count("test") == 4
 
 
 def test_a_small_kind_holds_one_photo_out(cats):

@@ -4,11 +4,19 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from data.breeds import BREEDS, find_breeds
 from data.errors import DataError
-from data.options import add_common_options, breeds_named, class_range, number, pairs, word
+from data.options import (
+    Parser,
+    add_common_options,
+    breeds_named,
+    class_range,
+    number,
+    pairs,
+    word,
+)
 
 if TYPE_CHECKING:  # the commands import what is slow to import
     from data.selection import Settings
@@ -21,14 +29,6 @@ examples:
   python -m data photos my_photos --name rex --class dog
   python -m data kinds cats --class cat --spanish "Siamese=siamés,Bengal=bengalí"
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """Answers a bad argument with one line instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the program with code 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def _add_prepare(commands: Any) -> None:

@@ -1,12 +1,21 @@
-"""Values and options that the commands of the data package share."""
+"""Values and options that commands share."""
 
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from data.breeds import Breed, find_breeds
 from data.crops import CROPS
 from data.errors import DataError
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a bad argument with one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with code 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def number(

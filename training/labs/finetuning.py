@@ -119,6 +119,7 @@ def variants(config: FinetuningConfig) -> dict[str, DreamBoothConfig]:
         "split": "train",
         "base": config.base,
         "prior": "none",
+        "frontal_bias": 6.0,
         "steps": config.steps,
         "batch_size": config.batch_size,
         "schedule": usual,

@@ -1,6 +1,5 @@
 """What running a lab is: its command, its folder, checkpoints, averages, curves and films."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -15,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from data.options import Parser
 from training.__main__ import add_settings, exit_code, keep_memory
 from training.config import ConfigError, build, plain
 from training.report import say
@@ -153,7 +153,7 @@ def run_lab(
     """
     if arguments is None:
         keep_memory(module)
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser = Parser(prog=f"python -m {module}", description=description)
     add_settings(parser, kind)
     given: dict[str, Any] = vars(parser.parse_args(arguments))
     home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))

@@ -227,7 +227,7 @@ def judge_all(
                 **{key: sum(rate[key] for rate in told) / len(told) for key in told[0]},
                 "kid": kid(torch.cat([found.features for found in own]), reference).mean,
                 "diversity": sum(diversity(found.features) for found in own) / len(own),
-                "drift": class_drift(before[0], of_class.features),
+                "drift": max(0.0, class_drift(before[0], of_class.features)),
             }
             drawn[name] = pictures[:-1]
     return scores, drawn

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypedDict
 
@@ -28,6 +28,7 @@ from api.request_id import RequestIdMiddleware
 from api.retention import SWEEP_EVERY, Retention
 from api.routes import (
     breeds,
+    docs,
     generate,
     generations,
     grids,
@@ -133,7 +134,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
             importing=CapacityLimiter(1),
             identifying=CapacityLimiter(4),
         )
-        sweeping = asyncio.create_task(_sweep(service.retention))
+        sweeping = asyncio.create_task(_sweep(service.retention.sweep, jobs.sweep))
         try:
             yield {"service": service}
         finally:
@@ -151,6 +152,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         description=DESCRIPTION,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
+        redoc_url=None,
+        # Spans and metrics, where OTEL_EXPORTER_OTLP_ENDPOINT says; what failed is in our own log.
+        telemetry={"auto_configure": True, "logs": False},
     )
     app.add_middleware(CorsMiddleware)
     app.add_middleware(BodyLimitMiddleware)
@@ -164,8 +169,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.include_router(openai.router, responses=_refusals(OpenAIErrorAnswer))
     for module in (webui, webui_lists):
         app.include_router(module.router, responses=_refusals(WebUiError))
-    app.include_router(page.router)
+    for module in (page, docs):
+        app.include_router(module.router)
     app.mount("/page", page.PageFiles())
+    app.mount("/docs/assets", docs.swagger_files())
     return app
 
 
@@ -174,13 +181,14 @@ def _refusals(shape: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
     return documented(401, 403, 429, shape=shape)
 
 
-async def _sweep(retention: Retention) -> None:
+async def _sweep(*sweeps: Callable[[], None]) -> None:
     """At the start, then every hour; a sweep that fails is tried again at the next."""
     while True:
-        try:
-            await to_thread.run_sync(retention.sweep)
-        except Exception:
-            logger.exception("retention")
+        for sweep in sweeps:
+            try:
+                await to_thread.run_sync(sweep)
+            except Exception:
+                logger.exception("retention")
         await asyncio.sleep(SWEEP_EVERY)
 
 

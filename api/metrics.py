@@ -139,6 +139,11 @@ class TrainingCollector(Collector):
             "Seconds that processes have trained since the service began.",
             self._trainings.seconds,
         )
+        yield CounterMetricFamily(
+            "dogbooth_training_steps",
+            "Steps that trainings have taken since the service began.",
+            self._trainings.steps,
+        )
 
 
 class MetricsMiddleware:

@@ -41,7 +41,8 @@ class Settings(BaseSettings):
     request_timeout: float = Field(default=600.0, gt=0, le=MAX_TIMEOUT)
     """Seconds a request may take at most, its wait in the queue included."""
     keep_days: float | None = Field(default=None, gt=0)
-    """Days after which ended generations and their pictures are removed; never where unset."""
+    """Days after which ended generations are removed with their pictures, and ended trainings with
+    their photos (models stay); never where unset."""
     keep_bytes: ByteSize | None = Field(default=None, gt=0)
     """Room of all pictures, like 10GB: beyond it the oldest are removed; no bound where unset."""
     allow_anonymous: Role | None = None

@@ -32,7 +32,7 @@ def resume_after(last_event_id: int | None, final: int | None, response: Respons
     return after
 
 
-def documented_stream(example: str, resumable: bool = True) -> dict[int | str, dict[str, Any]]:
+def documented_stream(example: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a stream's route.
 
     Errors are written out: of a model FastAPI would give them the stream's media type.
@@ -41,11 +41,9 @@ def documented_stream(example: str, resumable: bool = True) -> dict[int | str, d
         200: {
             "description": "Server-Sent Events up to the final one.",
             "content": {"text/event-stream": {"example": example}},
-        }
+        },
+        204: {"description": "It has ended, and Last-Event-ID names its final event."},
     }
-    if resumable:
-        ended = "It has ended, and Last-Event-ID names its final event."
-        responses[204] = {"description": ended}
     schema = {"$ref": "#/components/schemas/ErrorAnswer"}
     for status in (401, 403, 404, 422, 429):
         responses[status] = {

@@ -20,6 +20,7 @@ from models.catalog import Catalog
 from models.errors import InvalidModel, ModelNotFound, NotEnoughMemory
 from models.lora import Adapter, RowAdapters, read_adapter
 from models.manifest import ADAPTER_FILE
+from models.packing import pack
 from models.pipeline import load_pipeline
 from models.prompts import PromptEncoder
 
@@ -49,6 +50,7 @@ class Base:
         self.prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
         self.rows = RowAdapters(pipeline.unet)
         speed_up(pipeline.unet)
+        pack(pipeline.unet)
         components = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
         if pipeline.safety_checker is not None:
             components.append(pipeline.safety_checker)

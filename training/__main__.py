@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--work", type=Path, help="checkpoints, curves and samples")
     make.add_argument("--output", type=Path, help="the catalog folder to publish into")
     make.add_argument(
-        "--until", choices=("autoencoder", "latents", "growth", "unet"), default="unet"
+        "--until", choices=("autoencoder", "latents", "polish", "unet"), default="unet"
     )
     make.set_defaults(run=run_pretrain)
 

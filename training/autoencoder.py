@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,39 +15,48 @@ from tqdm import tqdm
 
 from training.checkpoints import Checkpoint, averaged
 from training.features import PerceptualFeatures, perceptual_distance
+from training.pass_through import pass_thumbnails
 from training.pictures import grid, normalise, random_crops, to_pictures
 
-ANCHOR_SCALE = 2.0
-"""Pixels in [-1, 1] have a standard deviation near 0.5; the KL wants latents near 1."""
+THUMBNAIL = 8
+"""Pixels of a picture to one of the thumbnail that `thumbnail_weight` compares."""
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """The `[autoencoder]` table of a recipe."""
 
-    channels: tuple[int, ...] = (24, 48, 96, 128)
-    latent_channels: int = 6
-    """The first three are held to the shrunk picture, the others are free (see anchor_weight)."""
+    channels: tuple[int, ...] = (32, 32, 64, 128, 192)
+    latent_channels: int = 24
     crop: int = 96
     batch_size: int = 16
-    steps: int = 1500
+    steps: int = 2600
     learning_rate: float = 1e-3
     perceptual_weight: float = 0.25
+    perceptual_scale: float = 1.5
+    """The features see crops enlarged by this: the network was trained on larger pictures."""
+    thumbnail_weight: float = 1.0
+    """Weight of the L1 distance between thumbnails, which holds the colours where the features,
+    blind to them, would outvote the pixels."""
     kl_weight: float = 1e-3
     """Weight of the mean KL divergence of a latent element."""
-    anchor_weight: float = 0.5
-    """Weight of the L1 distance between the first three channels and the picture at latent size.
-
-    Such latents are smooth, carry the colours from the first steps on and can be looked at.
-    """
     shrink_probability: float = 0.25
     """How often a step decodes the halved latents and expects the halved picture."""
+    mask_probability: float = 0.3
+    """How often a step decodes the first channels only, a quarter or a half or two thirds."""
+    plain_steps: int = 0
+    """Steps after `steps` that neither shrink nor mask, on a cosine from half the rate."""
     ema_decay: float = 0.999
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        if self.crop % 16:
-            raise ValueError(f"autoencoder.crop: {self.crop} is not a multiple of 16")
+        factor = 2 ** len(self.channels)
+        if self.crop % factor:
+            raise ValueError(f"autoencoder.crop: {self.crop} is not a multiple of {factor}")
+        if self.crop < 64:
+            raise ValueError(f"autoencoder.crop: {self.crop} is less than the features need, 64")
+        if self.latent_channels < 3:
+            raise ValueError(f"autoencoder.latent_channels: {self.latent_channels} is less than 3")
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError("autoencoder.steps and autoencoder.batch_size must be at least 1")
 
@@ -55,7 +64,7 @@ class AutoencoderConfig:
 def build_autoencoder(config: AutoencoderConfig, resolution: int) -> AutoencoderKL:
     """A convolutional autoencoder, no attention; its `scaling_factor` is 1 (fold_statistics)."""
     blocks = len(config.channels)
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         block_out_channels=config.channels,
         down_block_types=("DownEncoderBlock2D",) * blocks,
         up_block_types=("UpDecoderBlock2D",) * blocks,
@@ -67,6 +76,8 @@ def build_autoencoder(config: AutoencoderConfig, resolution: int) -> Autoencoder
         scaling_factor=1.0,
         force_upcast=False,
     )
+    pass_thumbnails(vae)
+    return vae
 
 
 def reconstruction_loss(
@@ -76,34 +87,46 @@ def reconstruction_loss(
     config: AutoencoderConfig,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
-    """L1 + perceptual + KL + anchor on `[B, 3, H, W]` in [-1, 1].
+    """L1 + thumbnails' L1 + perceptual + KL on `[B, 3, H, W]` in [-1, 1], and its parts.
 
     With `shrink_probability` the latents are halved before decoding and compared with the halved
-    picture, which makes them scale-equivariant and smooth (EQ-VAE, arXiv 2502.09509, eq. 6).
+    picture, which makes them scale-equivariant and smooth (EQ-VAE, arXiv 2502.09509, eq. 6). With
+    `mask_probability` only the first channels are decoded, which puts shapes and colours there and
+    detail behind (DC-AE 1.5, arXiv 2508.00413, section 3.2).
     """
     posterior = vae.encode(pictures).latent_dist
     noise = torch.randn(posterior.mean.shape, generator=generator)
     latents = posterior.mean + posterior.std * noise
     target = pictures
-    if torch.rand((), generator=generator) < config.shrink_probability:
+    shrink, mask = torch.rand(2, generator=generator).tolist()
+    if shrink < config.shrink_probability:
         latents = F.avg_pool2d(latents, 2)
         target = F.avg_pool2d(pictures, 2)
+    if mask < config.mask_probability:
+        shares = torch.tensor([1 / 4, 1 / 2, 2 / 3])
+        share = shares[torch.randint(len(shares), (), generator=generator)]
+        kept = torch.arange(config.latent_channels) < share * config.latent_channels
+        latents = latents * kept[:, None, None]
     decoded = vae.decode(latents).sample
-    with torch.no_grad():
-        wanted = features(target)
     l1 = (decoded - target).abs().mean()
-    perceptual = perceptual_distance(features(decoded), wanted)
+    thumbnails = F.avg_pool2d(decoded - target, THUMBNAIL).abs().mean()
+    with torch.no_grad():
+        wanted = features(enlarged(target, config.perceptual_scale))
+    perceptual = perceptual_distance(features(enlarged(decoded, config.perceptual_scale)), wanted)
     kl = posterior.kl().mean() / posterior.mean[0].numel()
-    thumbnail = ANCHOR_SCALE * F.adaptive_avg_pool2d(pictures, posterior.mean.shape[-2:])
-    anchor = (posterior.mean[:, :3] - thumbnail).abs().mean()
     loss = (
         l1
+        + config.thumbnail_weight * thumbnails
         + config.perceptual_weight * perceptual
         + config.kl_weight * kl
-        + config.anchor_weight * anchor
     )
-    parts = {"l1": l1, "perceptual": perceptual, "kl": kl, "anchor": anchor}
+    parts = {"l1": l1, "thumbnails": thumbnails, "perceptual": perceptual, "kl": kl}
     return loss, {name: part.item() for name, part in parts.items()}
+
+
+def enlarged(pictures: Tensor, scale: float) -> Tensor:
+    """`[B, 3, H, W]` as `[B, 3, scale * H, scale * W]`."""
+    return F.interpolate(pictures, scale_factor=scale, mode="bilinear")
 
 
 def train_autoencoder(
@@ -120,7 +143,9 @@ def train_autoencoder(
     parameters = list(vae.parameters())
     ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_cosine(config.steps))
+    factor = two_cosines(config.steps, config.plain_steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    total = config.steps + config.plain_steps
     generator = torch.Generator().manual_seed(seed)
     checkpoint = Checkpoint(
         folder / "autoencoder.pt",
@@ -133,12 +158,15 @@ def train_autoencoder(
     step = checkpoint.resume()
 
     writer = SummaryWriter(folder / "tensorboard" / "autoencoder", purge_step=step)
-    bar = tqdm(total=config.steps, initial=step, desc="autoencoder", unit="step")
-    while step < config.steps:
+    plain = replace(config, shrink_probability=0, mask_probability=0)
+    bar = tqdm(total=total, initial=step, desc="autoencoder", unit="step")
+    while step < total:
         chosen = torch.randint(len(pictures), (config.batch_size,), generator=generator)
         batch = normalise(random_crops(pictures[chosen], config.crop, generator))
         with torch.autocast("cpu", torch.bfloat16):
-            loss, parts = reconstruction_loss(vae, features, batch, config, generator)
+            loss, parts = reconstruction_loss(
+                vae, features, batch, config if step < config.steps else plain, generator
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -150,7 +178,7 @@ def train_autoencoder(
         bar.set_postfix(loss=f"{loss.item():.3f}")
         for name, value in parts.items():
             writer.add_scalar(name, value, step)
-        if step % config.checkpoint_every == 0 or step == config.steps:
+        if step % config.checkpoint_every == 0 or step == total:
             checkpoint.save(step)
             with averaged(ema, parameters):
                 report_reconstructions(vae, held_out[:8], writer, step, folder)
@@ -167,6 +195,12 @@ def warm_cosine(steps: int, warmup: int = 50) -> Callable[[int], float]:
         return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
     return factor
+
+
+def two_cosines(steps: int, more: int) -> Callable[[int], float]:
+    """`warm_cosine` over `steps`, then one of half its height over `more`."""
+    first, second = warm_cosine(steps), warm_cosine(max(1, more))
+    return lambda step: first(step) if step < steps else 0.5 * second(step - steps)
 
 
 @torch.no_grad()
@@ -215,14 +249,17 @@ def encode_means(vae: AutoencoderKL, pictures: Tensor, batch_size: int = 64) -> 
 
 
 @torch.no_grad()
-def fold_statistics(vae: AutoencoderKL, latents: Tensor) -> None:
-    """Make `latents` `[N, C, h, w]` standard per channel, inside the weights.
+def fold_statistics(vae: AutoencoderKL, latents: Tensor, evenness: float = 1.0) -> None:
+    """Give each channel of `latents` `[N, C, h, w]` mean 0 and a scale, inside the weights.
 
-    Pipelines know one `scaling_factor` for all channels, so the shift and scale of each go into
-    the 1x1 convolutions around the latents: z' = (z - mean) / std.
+    z' = (z - mean) / std^evenness, over what makes the mean variance 1. Pipelines know one
+    `scaling_factor` for all channels, so the shift and scale of each go into the 1x1 convolutions
+    around the latents.
     """
     mean = latents.mean(dim=(0, 2, 3))
-    std = latents.std(dim=(0, 2, 3))
+    deviation = latents.std(dim=(0, 2, 3))
+    std = deviation**evenness
+    std = std * (deviation / std).square().mean().sqrt()
     channels = len(mean)
     quant, post = vae.quant_conv, vae.post_quant_conv
     quant.bias[:channels] -= mean

@@ -40,6 +40,9 @@ class StageConfig:
 class UNetConfig:
     """The `[unet]` table of a recipe."""
 
+    start_from: Path | None = None
+    """Folder of a base whose U-Net and text side go on from here (training/transplant.py); the
+    recipe's `channels` and `[text]` are then its."""
     channels: tuple[int, ...] = (96, 192, 256)
     attention_at_top: bool = True
     """Attention at the latents' own size too: good at 8x8, at 16x16 it would halve the speed."""
@@ -140,6 +143,7 @@ def train_unet(
     vae: AutoencoderKL,
     tokenizer: CLIPTokenizer,
     text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
     sets: dict[int, tuple[LatentSet, LatentSet]],
     captions: CaptionTable,
     config: UNetConfig,
@@ -151,9 +155,6 @@ def train_unet(
     `sets` holds (training, held-out) latents by resolution. Resumes from `folder`/unet.pt.
     """
     torch.manual_seed(seed)
-    largest, _ = sets[max(sets)]
-    _, channels, size, _ = largest.latents.shape
-    unet = build_unet(config, channels, size, text_encoder.config.hidden_size)
     unet.to(memory_format=torch.channels_last)
     choose_attention(unet, unet.device)
     text_encoder.set_attn_implementation("eager")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from data.efficientnet import load_efficientnet
 
-PERCEPTUAL_BLOCKS = (0, 2, 4, 7, 10)
+PERCEPTUAL_BLOCKS = (0, 2, 4, 7, 10, 14)
 
 
 class PerceptualFeatures(nn.Module):

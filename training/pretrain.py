@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from tqdm import tqdm
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from data.breeds import BREEDS
 from data.classes import PhotoClass, class_in_report
@@ -21,12 +22,12 @@ from training.autoencoder import (
     fold_statistics,
     train_autoencoder,
 )
-from training.base_unet import LatentSet, UNetConfig, train_unet
+from training.base_unet import LatentSet, UNetConfig, build_unet, train_unet
 from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
-from training.growth import GrowthConfig, train_growth
 from training.pictures import frontal_weights, random_crops
+from training.polish import PolishConfig, polish
 from training.prepared import names_meant, pictures_of, read_prepared
 from training.text import (
     TextConfig,
@@ -34,6 +35,7 @@ from training.text import (
     spread_unseen_tokens,
     train_tokenizer,
 )
+from training.transplant import taken_over
 from training.versions import library_versions
 
 
@@ -53,13 +55,16 @@ class PretrainConfig:
     """Breeds of the dataset that this base never sees, so that DreamBooth has some to teach."""
     held_out: float = 0.05
     """Share of the photos that nothing is trained on."""
+    latent_evenness: float = 1.0
+    """0 leaves the latent channels the deviations that the autoencoder gave them, 1 makes all alike
+    (see fold_statistics). Less lets noise hide detail before shapes, as it does in pictures."""
     crops_per_photo: int = 2
     """Random crops cached as latents, each also flipped."""
     default_steps: int = 25
     default_guidance_scale: float = 4.0
     class_prompt: str = "a photo of a dog"
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    growth: GrowthConfig = field(default_factory=GrowthConfig)
+    polish: PolishConfig = field(default_factory=PolishConfig)
     text: TextConfig = field(default_factory=TextConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
 
@@ -67,11 +72,8 @@ class PretrainConfig:
         if not 0 < self.held_out < 1:
             raise ConfigError(f"held_out: {self.held_out} is not between 0 and 1")
         drawn = max(stage.resolution for stage in self.unet.stages)
-        if self.resolution != (2 * drawn if self.growth.steps else drawn):
-            raise ConfigError(
-                f"resolution: {self.resolution} is not the largest of unet.stages"
-                f"{', doubled by growth' if self.growth.steps else ''}"
-            )
+        if self.resolution != drawn:
+            raise ConfigError(f"resolution: {self.resolution} is not the largest of unet.stages")
 
 
 def recipe_path() -> Path:
@@ -140,10 +142,29 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     vae, sets = make_latents(vae, photos, config)
     if until == "latents":
         return None
-    if config.growth.steps:
-        vae = train_growth(vae, seen, unseen, config.growth, config.seed, config.work)
-    if until == "growth":
+    if config.polish.steps:
+        vae = polish(vae, seen, unseen, config.polish, config.seed, config.work)
+    if until == "polish":
         return None
+    largest, _ = sets[config.resolution]
+    if config.unet.start_from is None:
+        tokenizer, text_encoder, unet = untrained(config, photos, largest.latents)
+    else:
+        tokenizer, text_encoder, unet = taken_over(config.unet.start_from, vae, unseen)
+    rows = [(*kind, scene) for kind, scene in zip(photos.kinds, photos.scenes, strict=True)]
+    shares = config.unet.empty_captions, config.unet.generic_captions
+    captions = CaptionTable(tokenizer, rows, *shares, photos.shown)
+    pipeline = train_unet(
+        vae, tokenizer, text_encoder, unet, sets, captions, config.unet, config.seed, config.work
+    )
+    spread_unseen_tokens(pipeline.text_encoder, captions.token_ids(), config.seed)
+    return publish_base(pipeline, photos, config, catalog)
+
+
+def untrained(
+    config: PretrainConfig, photos: Photos, latents: Tensor
+) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
+    """Text side and U-Net for `latents` `[N, C, h, w]`, to be trained from scratch."""
     names = [(breed.name, breed.spanish) for breed in BREEDS]
     names += sorted({kind[:2] for kind in photos.kinds} - set(names))
     texts = [
@@ -155,19 +176,10 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
     tokenizer = train_tokenizer(texts, config.text)
     torch.manual_seed(config.seed)
     text_encoder = build_text_encoder(tokenizer, config.text)
-    rows = [(*kind, scene) for kind, scene in zip(photos.kinds, photos.scenes, strict=True)]
-    captions = CaptionTable(
-        tokenizer,
-        rows,
-        config.unet.empty_captions,
-        config.unet.generic_captions,
-        photos.shown,
-    )
-    pipeline = train_unet(
-        vae, tokenizer, text_encoder, sets, captions, config.unet, config.seed, config.work
-    )
-    spread_unseen_tokens(pipeline.text_encoder, captions.token_ids(), config.seed)
-    return publish_base(pipeline, photos, config, catalog)
+    _, channels, side, _ = latents.shape
+    torch.manual_seed(config.seed)
+    unet = build_unet(config.unet, channels, side, config.text.width)
+    return tokenizer, text_encoder, unet
 
 
 def centre_crops(pictures: Tensor, size: int) -> Tensor:
@@ -191,7 +203,7 @@ def make_latents(
         generator = torch.Generator().manual_seed(config.seed)
         sample = photos.training[torch.randint(len(photos.training), (1024,), generator=generator)]
         crops = random_crops(photos.pictures[sample], config.resolution, generator)
-        fold_statistics(vae, encode_means(vae, crops))
+        fold_statistics(vae, encode_means(vae, crops), config.latent_evenness)
         state = {"vae": vae.state_dict()}
         for side, rows in (("training", photos.training), ("held_out", photos.held_out)):
             for resolution in resolutions:

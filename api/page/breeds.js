@@ -41,6 +41,9 @@ export function someKnown(count) {
   return known.filter((_, index) => index % every === 0).slice(0, count);
 }
 
+/** The breed of that English name. */
+export const breedNamed = (name) => breeds.find((breed) => breed.name === name) ?? { name, spanish: name };
+
 export const named = (breed) => (language() === "es" ? breed.spanish : breed.name);
 
 /** "a beagle", "an Afghan hound"; "un beagle". */

@@ -6,6 +6,7 @@ import { number, say, sayAttribute, t } from "/page/language.js";
 import { choose, chosenModel, startModels } from "/page/models.js";
 import { clearProblem, reword, showProblem } from "/page/problems.js";
 import { Refusal, ask, listen, release } from "/page/service.js";
+import { choosePicture, startPicture, startStart } from "/page/start.js";
 
 const RUNNING = "dogbooth.running";
 const PREVIEWS = 12;
@@ -29,6 +30,7 @@ export function startDrawing() {
   form.elements.scheduler.append(own, ...SCHEDULERS.map((name) => new Option(name, name)));
   startBreeds(putIntoPrompt);
   startModels(adoptModel);
+  startStart();
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     draw();
@@ -106,16 +108,24 @@ function readForm() {
   }
   const steps = body.steps ?? chosenModel()?.default_steps ?? 1;
   body.preview_every = Math.min(150, Math.max(1, Math.ceil(steps / PREVIEWS)));
-  return body;
+  return startPicture() ? withPicture(body) : body;
+}
+
+/** The same as a form, with the picture to start from as its file. */
+function withPicture(body) {
+  const sent = new FormData();
+  for (const [name, value] of Object.entries(body)) if (value !== undefined) sent.append(name, value);
+  sent.append("strength", form.elements.strength.value);
+  sent.append("init_image", startPicture());
+  return sent;
 }
 
 async function draw() {
   if (running) return;
   clearProblem(problem, form);
-  const body = readForm();
   try {
-    const { id } = await ask("POST", "/generations", body);
-    await watch(id, body.n ?? 1);
+    const { id } = await ask("POST", "/generations", readForm());
+    await watch(id, Number(form.elements.n.value) || 1);
   } catch (error) {
     showProblem(problem, error, form);
   }
@@ -248,6 +258,7 @@ export function fillForm({ answer, image }) {
   const { parameters } = answer;
   clearProblem(problem, form);
   choose(answer.model);
+  choosePicture(null);
   elements.prompt.value = answer.prompt;
   Object.assign(elements.n, { value: 1 });
   Object.assign(elements.seed, { value: image.seed });
@@ -255,13 +266,19 @@ export function fillForm({ answer, image }) {
     elements[name].value = parameters[name];
   }
   form.querySelector("details.settings").open = true;
-  say(status, "draw.filled");
+  if (parameters.strength === null) say(status, "draw.filled");
+  else {
+    elements.strength.value = parameters.strength;
+    elements.strength.dispatchEvent(new Event("input"));
+    say(status, "draw.filled.start");
+  }
   elements.prompt.focus();
 }
 
 /** A sentence for a model, ready to be drawn. */
 export function prepare(model, prompt) {
   form.reset();
+  choosePicture(null);
   choose(model);
   form.elements.prompt.value = prompt;
   byId("draw-button").focus();

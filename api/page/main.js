@@ -1,8 +1,10 @@
 // The page's start: language, key, the two views, and what the service has.
 
 import { loadAlbum, startAlbum } from "/page/album.js";
+import { loadBringing, startBringing } from "/page/bring.js";
 import { setBreeds } from "/page/breeds.js";
 import { fillForm, prepare, resumeDrawing, startDrawing, suggest } from "/page/draw.js";
+import { loadGrids, startGrids } from "/page/grid.js";
 import { apply, language, say, setLanguage } from "/page/language.js";
 import { setModels } from "/page/models.js";
 import { clearProblem, showProblem } from "/page/problems.js";
@@ -10,7 +12,7 @@ import { ask, key, setKey } from "/page/service.js";
 import { loadTeaching, startTeaching } from "/page/teach.js";
 
 const byId = (id) => document.getElementById(id);
-const VIEWS = { draw: "draw-view", teach: "teach-view" };
+const VIEWS = { draw: "draw-view", grid: "grid-view", teach: "teach-view" };
 
 /** The view that the address names, if it names one; `focus` where a person went there. */
 function showView(focus) {
@@ -30,6 +32,7 @@ async function loadModels() {
   setBreeds(breeds);
   setModels(models, breeds);
   suggest();
+  loadBringing();
 }
 
 /** Everything that the service lists, anew. */
@@ -39,6 +42,7 @@ async function load() {
     await loadAlbum();
     clearProblem(byId("draw-problem"), byId("draw-form"));
     resumeDrawing();
+    loadGrids();
     await loadTeaching();
   } catch (error) {
     showProblem(byId("draw-problem"), error);
@@ -98,11 +102,14 @@ startLanguage();
 startKey();
 startDrawing();
 startAlbum(fillForm);
-startTeaching((model, prompt) => {
+startGrids();
+const drawWith = (model, prompt) => {
   location.hash = "#draw";
   showView(false);
   prepare(model, prompt);
-}, loadModels);
+};
+startTeaching(drawWith, loadModels);
+startBringing(drawWith, loadModels);
 for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog").close());
 }

@@ -31,6 +31,8 @@ export const chosenModel = () => {
   return models.find((model) => model.name === name);
 };
 
+export const allModels = () => models;
+
 export const bases = () => models.filter((model) => model.kind !== "adapter");
 
 /** Chooses the model of that name; one that is gone changes nothing. */

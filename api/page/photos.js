@@ -1,5 +1,6 @@
 // The photos of a dog that is to be learned: dropped, chosen, looked at, taken out again.
 
+import { acceptFiles } from "/page/drop.js";
 import { say, sayAttribute } from "/page/language.js";
 
 const FEWEST = 3;
@@ -11,29 +12,11 @@ let photos = [];
 
 export const chosenPhotos = () => photos;
 
-export function startPhotos() {
-  input.addEventListener("change", () => {
-    add(input.files);
-    input.value = ""; // the same file may be chosen again after it was taken out
-  });
-  for (const name of ["dragenter", "dragover"]) {
-    drop.addEventListener(name, (event) => {
-      event.preventDefault();
-      drop.classList.add("over");
-    });
-  }
-  for (const name of ["dragleave", "drop"]) {
-    drop.addEventListener(name, () => drop.classList.remove("over"));
-  }
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    add(event.dataTransfer.files);
-  });
-}
+export const startPhotos = () => acceptFiles(drop, input, add);
 
 function add(files) {
-  photos = [...photos, ...files];
-  list.append(...[...files].map(itemOf));
+  photos.push(...files);
+  list.append(...files.map(itemOf));
   count();
 }
 

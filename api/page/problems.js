@@ -15,6 +15,12 @@ const SPANISH = [
   [/^String should have at most (\d+) characters?$/, "puede tener como mucho $1 caracteres"],
   [/^String should match pattern.*$/, "no tiene la forma debida"],
   [/^Field required$/, "hace falta"],
+  [/^List should have at least (\d+) items?.*$/, "hace falta al menos $1 valor"],
+  [/^both are (\w+)$/, "ambos son $1"],
+  [/^(\d+) cells, must be at most (\d+)$/, "son $1 imágenes, como mucho $2"],
+  [/^needed with breeds$/, "hace falta al aprender razas"],
+  [/^is no whole PNG, JPEG or WebP picture$/, "no es una imagen PNG, JPEG o WebP entera"],
+  [/^is animated: send one still picture$/, "es una animación: hace falta una imagen fija"],
   [/^(\d+) were sent; at least (\d+), or breeds$/, "hay $1; hacen falta al menos $2"],
   [/^not a picture.*$/, "no es una imagen"],
   [/^too small: (\S+), at least (\d+) pixels a side$/, "demasiado pequeña: $1, al menos $2 píxeles por lado"],
@@ -32,6 +38,7 @@ const ENGLISH = [
   [/^String should have /, "should have "],
   [/^String should match pattern.*$/, "has not the right form"],
   [/^Field required$/, "is needed"],
+  [/^List should have at least (\d+) items?.*$/, "at least $1 value is needed"],
   [/^(\d+) were sent; at least (\d+), or breeds$/, "there are $1; at least $2 are needed"],
 ];
 
@@ -94,12 +101,14 @@ export function clearProblem(box, form) {
 /** "steps 1000: too many; width: …" by field, as far as the page has words for the field. */
 function fieldsIn(message, form) {
   const found = [];
-  for (const part of message.split("; ")) {
+  for (const part of message.replace(/^init_image 'data:[^']*' /, "init_image: ").split("; ")) {
     const [, path, value, words] = part.match(/^([\w.]+)(?: ([^:]*))?: (.*)$/s) ?? [];
-    const name = path?.split(".").at(-1);
-    if (name && has(`field.${name}`)) {
+    const steps = path?.split(".").reverse() ?? []; // x.steps.values.0: the steps of the control x
+    const name = steps.find((step) => has(`field.${step}`));
+    if (name) {
       const field = t(`field.${name}`);
-      found.push({ field, control: form.elements[name], value: unquoted(value), words });
+      const control = steps.map((step) => form.elements.namedItem(step)).find(Boolean);
+      found.push({ field, control, value: unquoted(value), words });
     } else if (found.length) found.at(-1).words += `; ${part}`;
     else return [];
   }
@@ -110,4 +119,4 @@ function fieldsIn(message, form) {
 const photosIn = ({ details }) =>
   details.photos.map(({ photo, message }) => ({ field: photo, value: "", words: message }));
 
-const unquoted = (value) => (value ?? "").replace(/^(['"])(.*)\1$/s, "$2");
+const unquoted = (value) => (value ?? "").replace(/^(['"])(.*)\1$/s, "$2").replace(/^\[\]$/, "");

@@ -163,17 +163,19 @@ function offer(run) {
     "run.cancel": LIVE.has(training.state) && (() => cancel(run)),
     "run.resume": ["failed", "cancelled"].includes(training.state) && (() => goOn(run)),
     "run.use": training.state === "succeeded" && (() => use(training)),
+    "run.remove": !LIVE.has(training.state) && ((button) => remove(run, button)),
   };
   for (const [key, act] of Object.entries(offers)) {
-    const there = run.actions.querySelector(`[data-t="${key}"]`);
+    const there = run.actions.querySelector(`[data-offer="${key}"]`);
     if (!act) there?.remove();
     else if (!there) {
       const button = say(document.createElement("button"), key, training);
       button.type = "button";
-      button.className = key === "run.use" ? "main" : "";
+      button.dataset.offer = key;
+      button.className = { "run.use": "main", "run.remove": "danger" }[key] ?? "";
       button.addEventListener("click", async () => {
         try {
-          await act();
+          await act(button);
         } catch (error) {
           showProblem(byId("teach-problem"), error);
         }
@@ -197,4 +199,19 @@ async function goOn(run) {
   const next = runOf(training);
   run.card.replaceWith(next.card);
   queue(next);
+}
+
+/** Asks once more; the training goes with its photos and samples, its model stays. */
+async function remove(run, button) {
+  if (button.dataset.t !== "run.remove.sure") {
+    say(button, "run.remove.sure", run.training);
+    return;
+  }
+  await ask("DELETE", `/trainings/${run.training.id}`);
+  run.card.dispatchEvent(new CustomEvent("gone"));
+  release(run.card);
+  run.card.remove();
+  byId("runs-empty").hidden = list.children.length > 0;
+  say(byId("runs-status"), "run.removed", run.training);
+  byId("runs-title").focus();
 }

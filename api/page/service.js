@@ -28,16 +28,18 @@ async function send(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(0, "unreachable", error.message);
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) {
+    const body = await response.json().catch(() => null);
+    throw refusal(response.status, body, response.headers.get("Retry-After"));
+  }
   return response;
 }
 
-async function refusal(response) {
-  const body = await response.json().catch(() => null);
-  const error = body?.error ?? { code: "internal", message: response.statusText };
-  const refused = new Refusal(response.status, error.code, error.message, error);
-  refused.retryAfter = Number(response.headers.get("Retry-After")) || null;
-  if (response.status === 401) document.dispatchEvent(new CustomEvent("key-needed"));
+function refusal(status, body, retryAfter) {
+  const error = body?.error ?? { code: "internal", message: "" };
+  const refused = new Refusal(status, error.code, error.message, error);
+  refused.retryAfter = Number(retryAfter) || null;
+  if (status === 401) document.dispatchEvent(new CustomEvent("key-needed"));
   return refused;
 }
 
@@ -51,6 +53,26 @@ export async function ask(method, path, body) {
   }
   const response = await send(path, options);
   return response.status === 204 ? null : response.json();
+}
+
+/** Posts a large form and tells `move(share)` how much of it is sent, which `fetch` does not know. */
+export function upload(path, body, move, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    request.responseType = "json";
+    if (key()) request.setRequestHeader("Authorization", `Bearer ${key()}`);
+    request.upload.addEventListener("progress", ({ loaded, total }) => move(loaded / total));
+    request.addEventListener("load", () => {
+      const { status, response } = request;
+      if (status < 300) resolve(response);
+      else reject(refusal(status, response, request.getResponseHeader("Retry-After")));
+    });
+    request.addEventListener("error", () => reject(new Refusal(0, "unreachable", "")));
+    request.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(body);
+  });
 }
 
 /**

@@ -1,8 +1,9 @@
 // Teaching: photos, a name and how thorough become a training.
 
 import { language, say, t } from "/page/language.js";
+import { addLesson, breedSentence, exampleSentence, learnsBreeds, setDatasets, showLesson, startLesson } from "/page/lesson.js";
 import { bases } from "/page/models.js";
-import { chosenPhotos, clearPhotos, startPhotos, tellOfPhotos } from "/page/photos.js";
+import { clearPhotos, startPhotos, tellOfPhotos } from "/page/photos.js";
 import { clearProblem, reword, showProblem } from "/page/problems.js";
 import { addRun, loadRuns, startRuns } from "/page/runs.js";
 import { ask } from "/page/service.js";
@@ -15,25 +16,27 @@ const problem = byId("teach-problem");
 /** `draw(model, prompt)` shows the form with a sentence for a model; `reload()` lists models anew. */
 export function startTeaching(draw, reload) {
   startPhotos();
+  startLesson(writeHint);
   startRuns((training) => draw(training.model ?? training.name, sentenceOf(training)), reload);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     teach();
   });
   for (const name of ["name", "class"]) form.elements[name].addEventListener("input", writeHint);
-  document.addEventListener("language", writeHint);
-  writeHint();
+  showLesson();
 }
 
-/** What the service has: bases to teach to, trainings. */
+/** What the service has: bases to teach to, datasets to learn from, trainings. */
 export async function loadTeaching() {
   const own = say(document.createElement("option"), "base.default");
   own.value = "";
   form.elements.base.replaceChildren(own, ...bases().map(({ name }) => new Option(name, name)));
+  setDatasets((await ask("GET", "/datasets")).datasets);
   await loadRuns();
 }
 
 function sentenceOf(training) {
+  if (training.breeds?.length) return breedSentence(training.breeds[0]);
   const noun = language() === "es" ? (CLASSES[training.class] ?? training.class) : training.class;
   return t("run.prompt", { name: training.name, class: noun });
 }
@@ -42,7 +45,9 @@ function writeHint() {
   const { elements } = form;
   const name = elements.name.value || "rex";
   const noun = elements.class.value || "dog";
-  say(byId("name-hint"), "teach.name.hint", { sentence: sentenceOf({ name, class: noun }) });
+  const sentence = learnsBreeds() ? exampleSentence() : sentenceOf({ name, class: noun });
+  say(byId("name-hint"), "teach.name.hint", { sentence });
+  say(byId("name-label"), learnsBreeds() ? "field.name.model" : "field.name");
 }
 
 async function teach() {
@@ -50,7 +55,6 @@ async function teach() {
   tellOfPhotos(new Map());
   const { elements } = form;
   const body = new FormData();
-  for (const photo of chosenPhotos()) body.append("photos", photo);
   for (const name of ["name", "class", "base", "method", "preset"]) {
     if (elements[name].value) body.append(name, elements[name].value);
   }
@@ -58,10 +62,11 @@ async function teach() {
   if (steps) body.append("settings", JSON.stringify({ steps: Number(steps) }));
   byId("teach-button").disabled = true;
   try {
+    addLesson(body);
     addRun(await ask("POST", "/trainings", body));
     form.reset();
     clearPhotos();
-    writeHint();
+    showLesson();
     byId("runs-title").focus();
   } catch (error) {
     refuse(error);

@@ -1,10 +1,11 @@
-"""Lists the dog breeds and the models that know each."""
+"""Lists the dog breeds: the models that know each, and the datasets that show them."""
 
 from fastapi import APIRouter
 
 from api.access import requires
 from api.breeds import known_breeds
-from api.schemas.catalog import BreedInfo, BreedList
+from api.datasets import prepared_datasets
+from api.schemas.catalog import BreedInfo, BreedList, DatasetBreed, DatasetInfo, DatasetList
 from api.service import ServiceDependency
 from data.breeds import BREEDS
 
@@ -27,5 +28,21 @@ def list_breeds(service: ServiceDependency) -> BreedList:
                 models=[model for model, names in known.items() if breed.name in names],
             )
             for breed in BREEDS
+        ]
+    )
+
+
+@router.get("/datasets", summary="Which datasets are there?", dependencies=[requires("viewer")])
+def list_datasets(service: ServiceDependency) -> DatasetList:
+    """What `python -m data prepare` put under `DOGBOOTH_HOME/data`: `POST /trainings` learns
+    breeds from it.
+    """
+    return DatasetList(
+        datasets=[
+            DatasetInfo(
+                name=name,
+                breeds=[DatasetBreed(name=breed, photos=count) for breed, count in breeds.items()],
+            )
+            for name, breeds in prepared_datasets(service.settings.home).items()
         ]
     )

@@ -16,12 +16,11 @@ from api.keys import Caller
 from api.orders import Order, make_body, make_order
 from api.schemas.grids import GridAxis, GridRequest, GridState
 from api.service import Service, ServiceDependency
-from api.streams import documented_stream
+from api.streams import LastEventId, documented_stream, resume_after
 from models.admission import MAX_SEED
-from models.grids import Axis, check_axes
+from models.grids import Axis, Value, check_axes
 
-# Outside the schema until it says what values each axis takes: /docs would promise more than holds.
-router = APIRouter(tags=["grids"], include_in_schema=False)
+router = APIRouter(tags=["grids"])
 
 EXAMPLES = {
     "steps": {
@@ -69,6 +68,13 @@ async def _find(
 GridDependency = Annotated[Grid, Depends(_find)]
 
 
+async def _after(
+    grid: GridDependency, response: Response, last_event_id: LastEventId = None
+) -> int:
+    final = grid.events[-1].id if grid.ended else None
+    return resume_after(last_event_id, final, response)
+
+
 @router.post(
     "/grids",
     summary="Draw a grid",
@@ -89,7 +95,7 @@ GridDependency = Annotated[Grid, Depends(_find)]
                 **link("delete_grid", "id", "id"),
             },
         },
-        **documented(404, 413, 422, 429, 500, 503),
+        **documented(400, 404, 413, 422, 429, 500, 503),
     },
 )
 async def start_grid(
@@ -129,13 +135,15 @@ async def get_grid(grid: GridDependency) -> GridState:
     summary="Listen to a grid",
     dependencies=[requires("viewer")],
     response_class=EventSourceResponse,
-    responses=documented_stream(EVENTS, resumable=False),
+    responses=documented_stream(EVENTS),
 )
-async def listen_to_grid(grid: GridDependency) -> AsyncIterator[ServerSentEvent]:
-    """Server-Sent Events from the first one on: `queued`, a `cell` for each that is drawn; at last
-    one of `finished`, `failed` and `cancelled`.
+async def listen_to_grid(
+    grid: GridDependency, after: Annotated[int, Depends(_after)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-Sent Events: `queued`, a `cell` for each that is drawn; at last one of `finished`,
+    `failed` and `cancelled`. A client that comes back with `Last-Event-ID` gets what it missed.
     """
-    async for event in grid.follow():
+    async for event in grid.follow(after):
         yield ServerSentEvent(id=str(event.id), event=event.name, data=event.data)
 
 
@@ -157,7 +165,8 @@ async def delete_grid(caller: Artist, grid: GridDependency, service: ServiceDepe
 
 
 def _axis(body: GridAxis) -> Axis:
-    return Axis(body.name, tuple(body.values))
+    values: tuple[Value, ...] = tuple(body.values)
+    return Axis(body.name, values)
 
 
 def _orders(

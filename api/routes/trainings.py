@@ -1,10 +1,8 @@
 """Trains models on photos of a client's dog, or on breeds, in the background."""
 
-import json
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path as Folder
-from typing import Annotated, Any
+from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Path, Query, Response, UploadFile
@@ -14,6 +12,8 @@ from pydantic import Json
 
 from api.access import Trainer, check_owner, requires
 from api.database.tables import TrainingRow
+from api.datasets import NAME_PATTERN as DATASET_PATTERN
+from api.datasets import chosen_breeds
 from api.errors import documented
 from api.paging import PageCursor, PageLimit
 from api.schemas.generate import NO_NUL
@@ -31,8 +31,6 @@ from api.trainings.presets import Method, Preset, resolve_settings
 from api.trainings.runner import TrainingOrder
 from api.trainings.store import ENDED
 from api.trainings.telling import event_of, samples_of, state_of
-from data.breeds import find_breeds
-from data.errors import DataError
 from models.errors import InvalidRequest
 from models.manifest import NAME_PATTERN
 
@@ -65,7 +63,6 @@ id: 80
 """
 CLASS_PATTERN = r"^[^\W\d_][^\W_]*( [^\W_]+){0,3}$"
 """One to four words."""
-DATASET_PATTERN = r"^\w[\w.-]{0,63}$"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 LOCATION = {"Location": {"description": "Where to ask for it.", "schema": {"type": "string"}}}
 
@@ -141,7 +138,7 @@ async def start_training(
         str | None,
         Form(
             pattern=DATASET_PATTERN,
-            description="With breeds: a dataset that `python -m data prepare` made here.",
+            description="With breeds: a name from `GET /datasets`.",
             examples=["stanford_dogs"],
         ),
     ] = None,
@@ -200,7 +197,7 @@ async def start_training(
         "base": await to_thread.run_sync(_base, service, base),
         "method": method,
         "preset": preset,
-        "settings": resolve_settings(preset, method, single),
+        "settings": resolve_settings(preset, single),
         "photos": len(sent),
         "breeds": await to_thread.run_sync(_breeds, service, breeds, dataset, len(sent)),
         "dataset": dataset,
@@ -386,22 +383,4 @@ def _breeds(
         raise InvalidRequest("breeds: go without photos; a training learns either")
     if dataset is None:
         raise InvalidRequest("dataset: needed with breeds")
-    try:
-        found = [breed.name for breed in find_breeds(asked)]
-    except DataError as error:
-        raise InvalidRequest(f"breeds: {error}") from error
-    there = _breeds_in(service.settings.home / "data" / dataset)
-    if there is None:
-        raise InvalidRequest(f"dataset {dataset!r}: none of that name was prepared here")
-    if missing := [name for name in found if name not in there]:
-        raise InvalidRequest(f"breeds: {dataset} has no {', '.join(missing)}")
-    return found
-
-
-def _breeds_in(folder: Folder) -> set[str] | None:
-    """The breeds that a prepared dataset has photos of; None where there is none."""
-    try:
-        report: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
-        return {name for name, group in report["breeds"].items() if group["kept"]}
-    except (OSError, ValueError, KeyError):
-        return None
+    return chosen_breeds(service.settings.home, dataset, asked)

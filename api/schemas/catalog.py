@@ -115,3 +115,23 @@ class BreedList(BaseModel):
     """The 120 breeds."""
 
     breeds: list[BreedInfo] = Field(description="In the order of the data set.")
+
+
+class DatasetBreed(BaseModel):
+    """One breed of a dataset."""
+
+    name: str = Field(description="In English, as `breeds` takes it.", examples=["pug"])
+    photos: int = Field(ge=1, description="How many there are of it.", examples=[150])
+
+
+class DatasetInfo(BaseModel):
+    """One prepared dataset."""
+
+    name: str = Field(description="As `dataset` takes it.", examples=["stanford_dogs"])
+    breeds: list[DatasetBreed] = Field(description="What can be learned from it.")
+
+
+class DatasetList(BaseModel):
+    """The datasets that were prepared here."""
+
+    datasets: list[DatasetInfo] = Field(description="By their names.")

@@ -39,6 +39,11 @@ Prompt = Annotated[
 ]
 
 
+def whole(value: Any) -> Any:
+    """JSON knows one kind of number: 25.0 is a whole one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class StrictBody(BaseModel):
     """A body whose strings are never taken for numbers."""
 
@@ -47,8 +52,7 @@ class StrictBody(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _whole(cls, value: Any) -> Any:
-        """JSON knows one kind of number: 25.0 is a whole one."""
-        return int(value) if isinstance(value, float) and value.is_integer() else value
+        return whole(value)
 
 
 class Drawing(StrictBody):

@@ -1,45 +1,106 @@
 """Grids of pictures over one or two settings: what to draw, and how a grid stands."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from api.schemas.generate import MAX_PROMPT_LENGTH, Drawing, StrictBody
+from api.schemas.generate import MAX_STEPS, Drawing, Prompt, whole
 from api.schemas.generations import State
 from api.schemas.service import Failure
+from models.admission import MAX_GUIDANCE_SCALE, MAX_SEED
 from models.grids import MAX_CELLS
+from models.schedulers import SCHEDULERS
+
+NAME = "The field of `POST /generate` that differs."
 
 
-class GridAxis(StrictBody):
-    """One setting and the values that it takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: Literal["prompt", "model", "steps", "guidance_scale", "scheduler", "seed"] = Field(
-        description="A field of `POST /generate`.", examples=["steps"]
-    )
-    values: list[int | float | str] = Field(
+def _values(*example: int | float | str) -> Any:
+    return Field(
         min_length=1,
         max_length=MAX_CELLS,
-        description="In the order of the grid; each as that field takes it.",
-        examples=[[2, 5]],
+        description="In the order of the grid.",
+        examples=[list(example)],
     )
+
+
+class Axis(BaseModel):
+    """One setting and the values that it takes; strict as StrictBody, which no union can hold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @field_validator("values", mode="before", check_fields=False)
+    @classmethod
+    def _whole(cls, values: Any) -> Any:
+        return [*map(whole, values)] if isinstance(values, list) else values
+
+
+class PromptAxis(Axis):
+    """What the pictures show."""
+
+    name: Literal["prompt"] = Field(description=NAME, examples=["prompt"])
+    values: list[Prompt] = _values("a photo of a pug", "una foto de un beagle")
+
+
+class ModelAxis(Axis):
+    """Who draws: names from `GET /models`."""
+
+    name: Literal["model"] = Field(description=NAME, examples=["model"])
+    values: list[Annotated[str, StringConstraints(max_length=64)]] = _values(
+        "dogbooth-base", "dogbooth-breeds"
+    )
+
+
+class StepsAxis(Axis):
+    """Denoising steps."""
+
+    name: Literal["steps"] = Field(description=NAME, examples=["steps"])
+    values: list[Annotated[int, Field(ge=1, le=MAX_STEPS)]] = _values(2, 5)
+
+
+class GuidanceAxis(Axis):
+    """How strictly the picture follows the prompt."""
+
+    name: Literal["guidance_scale"] = Field(description=NAME, examples=["guidance_scale"])
+    values: list[Annotated[float, Field(ge=0, le=MAX_GUIDANCE_SCALE, allow_inf_nan=False)]] = (
+        _values(1.0, 4.0)
+    )
+
+
+class SchedulerAxis(Axis):
+    """The sampler."""
+
+    name: Literal["scheduler"] = Field(description=NAME, examples=["scheduler"])
+    values: list[Annotated[str, Field(json_schema_extra={"enum": [*SCHEDULERS]})]] = _values(
+        "ddim", "euler"
+    )
+
+
+class SeedAxis(Axis):
+    """Another noise to start from."""
+
+    name: Literal["seed"] = Field(description=NAME, examples=["seed"])
+    values: list[Annotated[int, Field(ge=0, le=MAX_SEED)]] = _values(7, 8)
+
+
+GridAxis = Annotated[
+    PromptAxis | ModelAxis | StepsAxis | GuidanceAxis | SchedulerAxis | SeedAxis,
+    Field(discriminator="name"),
+]
 
 
 class GridRequest(Drawing):
-    """What every cell has in common, and one or two axes."""
+    """What every cell has in common, and one or two axes, whose values go before it."""
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: str = Field(
-        max_length=MAX_PROMPT_LENGTH,
-        description="What the pictures show, where no axis says it.",
-        examples=["a photo of a beagle"],
+    x: GridAxis = Field(
+        description="From left to right.", examples=[{"name": "steps", "values": [2, 5]}]
     )
-    x: GridAxis = Field(description="From left to right.")
     y: GridAxis | None = Field(
-        default=None, description="From top to bottom; one row where left out.", examples=[None]
+        default=None,
+        description="From top to bottom, another setting than `x`; one row where left out.",
+        examples=[{"name": "scheduler", "values": ["ddim", "euler"]}],
     )
 
 

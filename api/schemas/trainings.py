@@ -28,7 +28,11 @@ class TrainingSettings(StrictBody):
         None, ge=1, le=100_000, description="Of the optimizer.", examples=[400]
     )
     learning_rate: float | None = Field(
-        None, gt=0, le=10, description="Of the optimizer.", examples=[5e-4]
+        None,
+        gt=0,
+        le=10,
+        description="Of the optimizer; without it, what suits the method and the base.",
+        examples=[5e-4],
     )
     batch_size: int | None = Field(None, ge=1, le=64, description="Photos a step.", examples=[4])
     gradient_accumulation: int | None = Field(

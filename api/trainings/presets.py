@@ -1,4 +1,7 @@
-"""What a preset and a method mean for the trainer, as long as single settings say nothing else."""
+"""What a preset means for the trainer, as long as single settings say nothing else.
+
+The learning rate is the trainer's choice, by the method, the optimizer and the size of the base.
+"""
 
 from typing import Any, Literal
 
@@ -13,7 +16,6 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "sample_images": 2,
         "validate_every": 20,
         "checkpoint_every": 20,
-        "learning_rate": 1e-3,
     },
     "balanced": {
         "steps": 400,
@@ -21,7 +23,6 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "sample_every": 100,
         "sample_images": 4,
         "checkpoint_every": 50,
-        "learning_rate": 5e-4,
     },
     "thorough": {
         "steps": 1500,
@@ -29,17 +30,11 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "sample_every": 250,
         "sample_images": 4,
         "checkpoint_every": 100,
-        "learning_rate": 3e-4,
         "ema_decay": 0.995,
     },
 }
-METHODS: dict[Method, dict[str, Any]] = {
-    "lora": {},
-    "full": {"learning_rate": 2e-5},
-    "embedding": {"learning_rate": 5e-3},
-}
 
 
-def resolve_settings(preset: Preset, method: Method, single: dict[str, Any]) -> dict[str, Any]:
-    """The trainer's settings: a single one goes before the method's, that before the preset's."""
-    return PRESETS[preset] | METHODS[method] | single
+def resolve_settings(preset: Preset, single: dict[str, Any]) -> dict[str, Any]:
+    """The trainer's settings: a single one goes before the preset's."""
+    return PRESETS[preset] | single

@@ -7,7 +7,9 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -76,6 +78,8 @@ class Trainings:
         self.store = store
         self.seconds = 0.0
         """That processes have run since this service began."""
+        self.steps = 0
+        """That they have taken since then."""
         self._settings = settings
         self._catalog = catalog
         self._limits = limits
@@ -178,6 +182,16 @@ class Trainings:
             self.store.remove(row.id)
         self._tell()
 
+    def sweep(self) -> None:
+        """Remove those that ended longer ago than trainings are kept."""
+        if self._settings.keep_days is None:
+            return
+        limit = datetime.now(UTC) - timedelta(days=self._settings.keep_days)
+        for row in self.store.ended_before(limit):
+            with suppress(TrainingNotEnded):  # it was resumed a moment ago
+                self.remove(row)
+                logger.info("retention: removed the training %s", row.id)
+
     def check_name(self, name: str) -> None:
         """Raises TrainingNameTaken where a training that has not ended will publish `name`."""
         self.store.check_name(name)
@@ -228,6 +242,8 @@ class Trainings:
                 before = self.store.find(training_id)
                 row = self.store.advance(training_id)
                 changed |= before is None or row.last_event > before.last_event
+                if before is not None:  # one that was resumed begins at an earlier step again
+                    self.steps += max(0, (row.step or 0) - (before.step or 0))
                 if row.state == "succeeded":
                     run.kill()  # it has nothing more to do than to free its memory
                 elif row.state == "failed":

@@ -105,6 +105,12 @@ class TrainingStore:
         with self._database.read() as session:
             return list(session.scalars(query.order_by(TrainingRow.created, TrainingRow.id)))
 
+    def ended_before(self, limit: datetime) -> list[TrainingRow]:
+        """Those that came to their final state before `limit`."""
+        query = select(TrainingRow).where(TrainingRow.state.in_(ENDED), TrainingRow.ended < limit)
+        with self._database.read() as session:
+            return list(session.scalars(query))
+
     def with_process(self) -> list[TrainingRow]:
         """Those whose process was not seen to end."""
         with self._database.read() as session:

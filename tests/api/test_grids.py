@@ -9,6 +9,7 @@ from api.grids import AT_ONCE
 from models.errors import QueueFull
 from models.requests import Failed
 from tests.api.scripted import ScriptedEngine
+from tests.api.test_events import listen
 from tests.api.waiting import state_once, wait_until
 
 STEPS = {"name": "steps", "values": [1, 2]}
@@ -38,7 +39,7 @@ def test_a_grid_draws_every_cell_as_a_generation_and_joins_them(client: TestClie
 
 
 def test_events_tell_of_each_cell_and_of_the_picture(client: TestClient) -> None:
-    path = start(client, {"prompt": "a dog", "x": {"name": "seed", "values": [1, 2]}})
+    path = start(client, {"prompt": "a dog", "x": {"name": "seed", "values": [1, 2.0]}})
     text = client.get(f"{path}/events").text
     names = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("event")]
     assert names == ["queued", "cell", "cell", "finished"]
@@ -46,14 +47,28 @@ def test_events_tell_of_each_cell_and_of_the_picture(client: TestClient) -> None
     assert client.get(path).json()["rows"] == []
 
 
+def test_who_comes_back_to_a_grid_gets_what_was_missed(client: TestClient) -> None:
+    path = start(client, {"prompt": "a dog", "x": {"name": "seed", "values": [1, 2]}})
+    state_once(client, path, "finished")
+    everything = listen(client, path)
+    assert listen(client, path, **{"Last-Event-ID": "1"}) == everything[2:]
+    last = {"Last-Event-ID": str(everything[-1].id)}
+    assert client.get(f"{path}/events", headers=last).status_code == 204
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
         ({"y": {"name": "scheduler", "values": ["magic"]}}, "scheduler 'magic'"),
         ({"y": STEPS}, "axes: both are steps"),
-        ({"x": {"name": "width", "values": [32]}}, "x.name 'width'"),
-        ({"x": {"name": "steps", "values": ["many"]}}, "steps 'many'"),
-        ({"x": {"name": "steps", "values": []}}, "x.values"),
+        ({"x": {"name": "width", "values": [32]}}, "Input tag 'width' found using 'name'"),
+        ({"x": {"name": "steps", "values": ["many"]}}, "x.steps.values.0 'many': "),
+        ({"x": {"name": "steps", "values": [1, 1000]}}, "x.steps.values.1 1000: "),
+        ({"x": {"name": "steps", "values": []}}, "x.steps.values []: "),
+        ({"x": {"name": "seed", "values": [2.5]}}, "x.seed.values.0 2.5: "),
+        ({"x": {"name": "guidance_scale", "values": ["4"]}}, "x.guidance_scale.values.0 '4': "),
+        ({"x": {"name": "prompt", "values": [" "]}}, "x.prompt.values.0 ' ': "),
+        ({"x": {"name": "model", "values": [7]}}, "x.model.values.0 7: "),
         ({"x": {"name": "seed", "values": list(range(51))}}, "axes: 102 cells, must be at most"),
     ],
 )

@@ -24,7 +24,7 @@ from tests.api.scripted import ScriptedEngine
 from tests.api.test_errors import error_of
 from tests.api.waiting import DOG, in_background, start, state_once, wait_until
 
-PUBLIC = {"/", "/healthz", "/readyz"}
+PUBLIC = {"/", "/docs", "/healthz", "/readyz"}
 
 
 def bearer(key: str) -> dict[str, str]:

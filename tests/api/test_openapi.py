@@ -4,7 +4,8 @@ import pytest
 
 from api.init_image import read_init_image
 from api.main import app
-from api.schemas.generate import EXAMPLE_PICTURE
+from api.schemas.generate import EXAMPLE_PICTURE, MAX_STEPS
+from models.grids import LABELS
 from models.schedulers import SCHEDULERS
 
 SCHEMA: dict[str, Any] = app.openapi()
@@ -42,7 +43,9 @@ def test_every_header_is_described_by_words_and_example() -> None:
         assert schema.get("description") and schema.get("examples"), name
 
 
-@pytest.mark.parametrize("body", ["GenerateRequest", "ImageGeneration", "ImageEdit", "Img2Img"])
+@pytest.mark.parametrize(
+    "body", ["GenerateRequest", "ImageGeneration", "ImageEdit", "Img2Img", "GridRequest"]
+)
 def test_every_number_asked_for_has_bounds(body: str) -> None:
     for field, schema in SCHEMA["components"]["schemas"][body]["properties"].items():
         for variant in schema.get("anyOf", [schema]):
@@ -96,3 +99,16 @@ def test_generate_documents_pictures_and_every_scheduler() -> None:
     assert list(content) == ["application/json", "image/png", "image/jpeg", "image/webp"]
     scheduler = SCHEMA["components"]["schemas"]["GenerateRequest"]["properties"]["scheduler"]
     assert scheduler["enum"] == [*SCHEDULERS, None]
+
+
+def test_each_axis_of_a_grid_says_what_values_it_takes() -> None:
+    schemas = SCHEMA["components"]["schemas"]
+    mapping = schemas["GridRequest"]["properties"]["x"]["discriminator"]["mapping"]
+    values = {
+        name: schemas[reference.rpartition("/")[2]]["properties"]["values"]["items"]
+        for name, reference in mapping.items()
+    }
+    assert set(values) == set(LABELS)
+    assert values["steps"] == {"type": "integer", "minimum": 1, "maximum": MAX_STEPS}
+    assert values["scheduler"] == {"type": "string", "enum": [*SCHEDULERS]}
+    assert (values["guidance_scale"]["type"], values["seed"]["type"]) == ("number", "integer")

@@ -3,15 +3,17 @@
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import select, update
 
 from api.database.connection import Database, open_database
-from api.database.tables import Counter, GenerationRow, ImageRow
+from api.database.tables import Counter, GenerationRow, ImageRow, TrainingRow
 from api.pictures import PictureFile, PictureStore
 from api.retention import Retention
 from api.settings import Settings
+from api.trainings.store import TrainingStore
 from tests.api.conftest import scripted_service
 from tests.api.test_history import draw
 from tests.api.waiting import start, wait_until
@@ -124,6 +126,29 @@ def test_counters_whose_time_is_over_are_removed(
     Retention(database, pictures).sweep()
     with database.read() as session:
         assert session.scalars(select(Counter.key)).all() == ["new"]
+
+
+def test_trainings_that_ended_long_ago_are_removed_and_their_models_stay(
+    kept: Settings, database: Database
+) -> None:
+    store = TrainingStore(database, kept.home)
+    config = {"class": "dog", "base": "tiny", "method": "lora", "preset": "quick"}
+    config |= {"settings": {}, "photos": 3, "breeds": []}
+    for name, event, days in (("rex", "succeeded", 3), ("a", "cancelled", 3), ("b", "failed", 1)):
+        training_id = uuid4().hex
+        with store.new_folder(training_id) as folder:
+            store.add(training_id, name, "tests", config, folder)
+        store.say(training_id, event, code="run_died", message="")
+        with database.write() as session:
+            session.get_one(TrainingRow, training_id).ended = NOW - timedelta(days)
+    with scripted_service(kept.model_copy(update={"keep_days": 2})) as (client, _):
+
+        def names() -> list[str]:
+            return [each["name"] for each in client.get("/trainings").json()["trainings"]]
+
+        wait_until(lambda: names() == ["b"])
+        assert len(list((kept.home / "trainings").iterdir())) == 1
+        assert client.get("/models/rex").status_code == 200
 
 
 def test_the_service_sweeps_when_it_starts(kept: Settings, database: Database) -> None:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 
 from api.schemas.trainings import TrainingSettings
 from api.settings import Settings
-from api.trainings.presets import METHODS, PRESETS, Method, Preset, resolve_settings
+from api.trainings.presets import PRESETS, Method, Preset, resolve_settings
 from api.trainings.store import write_toml
 from tests.api.conftest import scripted_service
 from tests.api.test_errors import error_of
@@ -138,19 +139,20 @@ def test_every_setting_of_the_trainer_can_be_set_or_is_left_out_for_a_reason() -
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", get_args(Method))
 def test_every_preset_is_one_that_the_trainer_takes(
     preset: Preset, method: Method, tmp_path: Path
 ) -> None:
     """By the file that the service writes, with what TOML finds hard in a string."""
     single = {"description": 'a "dog"\n\x7f ñ', "class_prompts": ["a dog"], "snr_gamma": None}
-    settings = resolve_settings(preset, method, single)
+    settings = resolve_settings(preset, single)
     write_toml(tmp_path / "run.toml", {"name": "rex", "method": method, **settings})
     values = read_toml(tmp_path / "run.toml") | {"dataset": tmp_path}
     config = build(DreamBoothConfig, values)
     assert config.description == single["description"]
     assert config.steps == PRESETS[preset]["steps"]
     assert config.checkpoint_every <= 100
+    assert config.learning_rate is None, "the trainer's choice, which goes by the base too"
 
 
 def test_one_runs_while_others_wait_and_may_be_cancelled_and_removed(
@@ -171,6 +173,9 @@ def test_one_runs_while_others_wait_and_may_be_cancelled_and_removed(
         error_of(client.post(f"{first}/resume"), 409, "training_not_ended")
         assert client.post(f"{second}/cancel").json()["state"] == "cancelled"
         wait_until(lambda: (client.get(first).json()["step"] or 0) > 3)
+        metrics = client.get("/metrics").text
+        steps = re.search(r"^dogbooth_training_steps_total (\d+)", metrics, re.MULTILINE)
+        assert steps is not None and int(steps[1]) > 3
         client.post(f"{first}/cancel")
         stopped = training_once(client, first, "cancelled")
         page = client.get("/trainings", params={"limit": 1}).json()
@@ -198,7 +203,11 @@ def test_breeds_of_a_prepared_dataset_are_learned(
 ) -> None:
     """A setting that only the trainer finds wrong is why it failed, without a path."""
     with TestClient(own_app) as client:
+        assert client.get("/datasets").json() == {"datasets": []}
         copytree(two_breeds, tmp_path / "data" / "dogs")
+        (tmp_path / "data" / "unfinished").mkdir()
+        breeds = [{"name": name, "photos": 6} for name in ("beagle", "pug")]
+        assert client.get("/datasets").json() == {"datasets": [{"name": "dogs", "breeds": breeds}]}
         path = train(client, "breeds", photos=0, breeds=["pug", "beagle"], dataset="dogs")
         error = error_of(
             client.post("/trainings", **form("x", photos=0, breeds="boxer", dataset="dogs")),

@@ -10,7 +10,6 @@ from tests.training.test_autoencoder import save_and_stop
 from training.autoencoder import AutoencoderConfig
 from training.base_unet import StageConfig, UNetConfig, stage_rates
 from training.config import ConfigError, build, read_toml
-from training.growth import GrowthConfig
 from training.pictures import mirror_correlation
 from training.pretrain import (
     Photos,
@@ -39,7 +38,7 @@ def recipe(two_breeds: Path, tmp_path: Path) -> PretrainConfig:
         held_out=0.2,
         crops_per_photo=1,
         autoencoder=AutoencoderConfig(
-            channels=(8, 8, 8, 8), latent_channels=4, crop=32, batch_size=2, steps=2
+            channels=(8, 8, 8, 8), latent_channels=4, crop=64, batch_size=2, steps=2
         ),
         text=TextConfig(vocabulary=600, window=16, width=32, layers=1, heads=2),
         unet=UNetConfig(
@@ -67,19 +66,34 @@ def test_a_recipe_ends_as_a_base_that_plain_diffusers_loads(
     assert {path.suffix for path in folder.rglob("*.*")} <= {".json", ".safetensors", ".txt"}
 
 
-def test_growth_doubles_the_pictures_of_the_same_latents(
+def test_a_base_goes_on_from_another_one_with_an_autoencoder_of_its_own(
     recipe: PretrainConfig, tmp_path: Path
 ) -> None:
-    unet = replace(recipe.unet, stages=(StageConfig(32, 2),))
-    growth = GrowthConfig(steps=2, crop=32, batch_size=2)
-    folder = pretrain(replace(recipe, unet=unet, growth=growth), Catalog([tmp_path / "models"]))
-    assert folder is not None
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-    assert pipeline.vae_scale_factor == 16
-    assert pipeline.unet.config.sample_size == 4
-    assert pipeline.vae.config.sample_size == 64
-    pipeline.set_progress_bar_config(disable=True)
-    assert pipeline("a beagle", num_inference_steps=2).images[0].size == (64, 64)
+    first = pretrain(recipe, Catalog([tmp_path / "models"]))
+    assert first is not None
+    goes_on = replace(
+        recipe,
+        name="tiny-base-2",
+        work=tmp_path / "again",
+        autoencoder=replace(recipe.autoencoder, latent_channels=6),
+        unet=replace(recipe.unet, start_from=first),
+    )
+    second = pretrain(goes_on, Catalog([tmp_path / "models"]))
+    assert second is not None
+    before, after = (StableDiffusionPipeline.from_pretrained(each) for each in (first, second))
+    assert (before.unet.config.in_channels, after.unet.config.in_channels) == (4, 6)
+    assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
+    middle = "mid_block.resnets.0.conv1.weight"
+    weights = [each.unet.state_dict()[middle] for each in (before, after)]
+    torch.testing.assert_close(*weights, atol=5e-3, rtol=0)
+
+
+def test_a_base_to_go_on_from_that_is_not_there_is_refused(
+    recipe: PretrainConfig, tmp_path: Path
+) -> None:
+    unet = replace(recipe.unet, start_from=tmp_path / "none")
+    with pytest.raises(ConfigError, match="unet.start_from: '.*none' is no pipeline's folder"):
+        pretrain(replace(recipe, unet=unet), Catalog([tmp_path / "models"]))
 
 
 def test_a_resolution_that_the_stages_do_not_reach_is_refused(recipe: PretrainConfig) -> None:

@@ -1,5 +1,6 @@
 """The page in a real Chromium, on a real service with a tiny base."""
 
+import base64
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect, sync_playwright
 
 from tests.api.conftest import live_service, make_settings
+from tests.api.trained import photo
 
 ARGUMENTS = [
     "--headless",
@@ -24,6 +26,17 @@ ARGUMENTS = [
 ]
 PATIENCE = 30_000
 """Milliseconds that a busy machine may take; a page that works is far quicker."""
+
+DROP = """(zone, files) => {
+  const carried = new DataTransfer();
+  for (const {name, type, base64} of files) {
+    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+    carried.items.add(new File([bytes], name, {type}));
+  }
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    zone.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true}));
+  }
+}"""
 
 OpenPage = Callable[..., Page]
 
@@ -41,10 +54,16 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[str]:
-    """Where the service listens that the tests of a file share; `tiny` and `rex` draw."""
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Path:
+    """What `service` serves."""
     home = tmp_path_factory.mktemp("page")
     copytree(tiny_models, home / "models")
+    return home
+
+
+@pytest.fixture(scope="module")
+def service(home: Path) -> Iterator[str]:
+    """Where the service listens that the tests of a file share; `tiny` and `rex` draw."""
     with live_service(make_settings(home)) as address:
         yield address
 
@@ -89,3 +108,24 @@ def draw(page: Page, prompt: str, **fields: Any) -> None:
     for name, value in fields.items():
         page.locator(f"#{name}").fill(str(value))
     page.get_by_role("button", name="Draw it").click()
+
+
+def photos(count: int) -> list[FilePayload]:
+    """Photos as files."""
+    return [
+        {"name": f"{seed}.png", "mimeType": "image/png", "buffer": photo(seed)}
+        for seed in range(count)
+    ]
+
+
+def drop(zone: Locator, files: list[FilePayload]) -> None:
+    """Let go of files above a place of the page, as with a mouse."""
+    carried = [
+        {
+            "name": file["name"],
+            "type": file["mimeType"],
+            "base64": base64.b64encode(file["buffer"]).decode(),
+        }
+        for file in files
+    ]
+    zone.evaluate(DROP, carried)

@@ -3,9 +3,9 @@
 import re
 
 import httpx
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
-from tests.api.page.conftest import OpenPage, draw
+from tests.api.page.conftest import OpenPage, draw, drop, photos
 
 
 def preview(page: Page) -> str:
@@ -184,3 +184,39 @@ def test_what_the_model_does_not_know_is_said(open_page: OpenPage) -> None:
     page = open_page()
     draw(page, "a photo of a Saint Bernard")
     expect(page.locator("#warnings")).to_contain_text("'Saint Bernard': it draws a dog")
+
+
+def test_a_picture_of_ones_own_is_drawn_anew_and_taken_away_again(
+    open_page: OpenPage, service: str, empty_album: None
+) -> None:
+    page = open_page()
+    page.locator("#start").set_input_files(photos(1))
+    shown = page.get_by_role("img", name="Starts from 0.png")
+    expect(shown).to_have_js_property("naturalWidth", 96)
+    expect(page.get_by_role("button", name="Start from nothing")).to_be_focused()
+    page.get_by_role("slider", name="How much is drawn anew").fill("0.5")
+    draw(page, "a photo of a pug", seed=3)
+    expect(page.locator("#album li")).to_have_count(1)
+    page.get_by_role("button", name="Start from nothing").click()
+    expect(shown).to_be_hidden()
+    expect(page.locator("#start")).to_be_focused()
+    page.get_by_role("button", name="Draw it").click()
+    expect(page.locator("#album li")).to_have_count(2)
+    second, first = httpx.get(f"{service}/generations").json()["generations"]
+    assert first["answer"]["parameters"]["strength"] == 0.5
+    assert second["answer"]["parameters"]["strength"] is None
+    page.locator("#album button").nth(1).click()
+    page.get_by_role("button", name="Again with these").click()
+    expect(page.locator("#strength")).to_have_value("0.5")
+    expect(page.locator("#stage-status")).to_contain_text("add it again")
+
+
+def test_a_dropped_file_that_is_no_picture_is_an_error_in_words(open_page: OpenPage) -> None:
+    page = open_page(locale="es-ES")
+    text: FilePayload = {"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"}
+    drop(page.locator("#start-drop"), [text])
+    page.get_by_label("Describe la imagen").fill("un perro")
+    page.get_by_role("button", name="Dibujar").click()
+    said = "Imagen de partida: no es una imagen PNG, JPEG o WebP entera"
+    expect(page.get_by_role("alert")).to_contain_text(said)
+    expect(page.locator("#start")).to_have_attribute("aria-invalid", "true")

@@ -132,7 +132,7 @@ def test_a_picture_is_made_with_the_keyboard_alone(open_page: OpenPage) -> None:
     expect(page.locator("#prints button")).to_be_focused()
 
 
-@pytest.mark.parametrize("view", ["#draw", "#teach"])
+@pytest.mark.parametrize("view", ["#draw", "#grid", "#teach"])
 def test_every_control_and_picture_has_a_name(open_page: OpenPage, view: str) -> None:
     page = open_page()
     full_page(page)
@@ -145,7 +145,7 @@ def test_every_control_and_picture_has_a_name(open_page: OpenPage, view: str) ->
     ]
     found = roles(page)
     assert nameless == []
-    assert {"button", "link", "textbox", "radio"} <= set(found)
+    assert {"button", "link", "textbox", "combobox"} <= set(found)
 
 
 def test_the_landmarks_and_headings_stand_in_order(open_page: OpenPage) -> None:
@@ -162,7 +162,7 @@ def test_the_landmarks_and_headings_stand_in_order(open_page: OpenPage) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("view", ["#draw", "#teach"])
+@pytest.mark.parametrize("view", ["#draw", "#grid", "#teach"])
 def test_words_stand_out_in_light_and_dark(open_page: OpenPage, scheme: str, view: str) -> None:
     page = open_page(color_scheme=scheme)
     full_page(page)
@@ -181,7 +181,7 @@ def test_the_scheme_of_the_system_decides_on_light_or_dark(open_page: OpenPage) 
     assert shades["light"] > 600 and shades["dark"] < 150
 
 
-@pytest.mark.parametrize("view", ["#draw", "#teach"])
+@pytest.mark.parametrize("view", ["#draw", "#grid", "#teach"])
 def test_nothing_is_wider_than_a_phone(open_page: OpenPage, view: str) -> None:
     page = open_page(**PHONE)
     full_page(page)

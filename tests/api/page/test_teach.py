@@ -1,43 +1,18 @@
 """Teaching with the page: photos become a training, the training a model that draws."""
 
-import base64
 import re
+from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import httpx
 from playwright.sync_api import FilePayload, Page, expect
 
-from tests.api.page.conftest import OpenPage
-from tests.api.trained import photo
+from tests.api.page.conftest import OpenPage, drop, photos
+from tests.api.trained import form, photo
 
 LONG = 180_000
 """Milliseconds for a training: its process imports torch first."""
-DROP = """(zone, photos) => {
-  const carried = new DataTransfer();
-  for (const {name, base64} of photos) {
-    const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-    carried.items.add(new File([bytes], name, {type: "image/png"}));
-  }
-  for (const kind of ["dragenter", "dragover", "drop"]) {
-    zone.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true}));
-  }
-}"""
-
-
-def files(count: int) -> list[FilePayload]:
-    return [
-        {"name": f"{seed}.png", "mimeType": "image/png", "buffer": photo(seed)}
-        for seed in range(count)
-    ]
-
-
-def drop(page: Page, count: int) -> None:
-    """Let go of photos above the page, as with a mouse."""
-    photos = [
-        {"name": f"{seed}.png", "base64": base64.b64encode(photo(seed)).decode()}
-        for seed in range(count)
-    ]
-    page.locator("#drop").evaluate(DROP, photos)
 
 
 def start(page: Page, name: str, **fields: Any) -> None:
@@ -53,7 +28,7 @@ def start(page: Page, name: str, **fields: Any) -> None:
 def test_three_dropped_photos_become_a_model_that_draws(open_page: OpenPage, service: str) -> None:
     page = open_page(view="#teach")
     expect(page.get_by_text("No training yet.")).to_be_visible()
-    drop(page, 3)
+    drop(page.locator("#drop"), photos(3))
     expect(page.locator("#photo-count")).to_have_text("3 photos")
     start(page, "fido")
     run = page.get_by_role("article", name="fido")
@@ -81,7 +56,7 @@ def test_three_dropped_photos_become_a_model_that_draws(open_page: OpenPage, ser
 
 def test_a_training_is_stopped_and_goes_on(open_page: OpenPage) -> None:
     page = open_page(view="#teach")
-    page.locator("#photos").set_input_files(files(3))
+    page.locator("#photos").set_input_files(photos(3))
     start(page, "bella", steps=20000)
     run = page.get_by_role("article", name="bella")
     expect(run.locator(".state").first).to_have_text(re.compile("Learning: step"), timeout=LONG)
@@ -97,7 +72,7 @@ def test_each_photo_that_is_refused_says_why(open_page: OpenPage) -> None:
     page = open_page(view="#teach", locale="es-ES")
     small: FilePayload = {"name": "small.png", "mimeType": "image/png", "buffer": photo(9, 40)}
     text: FilePayload = {"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture"}
-    page.locator("#photos").set_input_files([*files(2), small, text])
+    page.locator("#photos").set_input_files([*photos(2), small, text])
     page.get_by_label("Su nombre").fill("rayo")
     page.get_by_role("button", name="Empezar").click()
     alert = page.get_by_role("alert")
@@ -112,7 +87,7 @@ def test_each_photo_that_is_refused_says_why(open_page: OpenPage) -> None:
 
 def test_too_few_photos_and_no_name_are_errors_at_their_fields(open_page: OpenPage) -> None:
     page = open_page(view="#teach")
-    page.locator("#photos").set_input_files(files(2))
+    page.locator("#photos").set_input_files(photos(2))
     expect(page.locator("#photo-count")).to_have_text("2 of at least 3 photos")
     page.get_by_role("button", name="Start the training").click()
     expect(page.get_by_role("alert")).to_contain_text("Its name: is needed")
@@ -121,3 +96,48 @@ def test_too_few_photos_and_no_name_are_errors_at_their_fields(open_page: OpenPa
     page.get_by_role("button", name="Start the training").click()
     expect(page.get_by_role("alert")).to_contain_text("Photos: there are 2; at least 3 are needed")
     expect(page.locator("#photos")).to_have_attribute("aria-invalid", "true")
+
+
+def test_without_a_dataset_nothing_but_photos_is_offered(open_page: OpenPage) -> None:
+    page = open_page(view="#teach")
+    expect(page.locator("#base option")).to_have_count(2)
+    expect(page.locator("#drop")).to_be_visible()
+    expect(page.get_by_role("radio", name="a dataset of breeds")).to_be_hidden()
+
+
+def test_breeds_of_a_dataset_are_taught(
+    open_page: OpenPage, service: str, home: Path, two_breeds: Path
+) -> None:
+    copytree(two_breeds, home / "data" / "dogs")
+    page = open_page(view="#teach")
+    page.get_by_role("radio", name="a dataset of breeds").check()
+    expect(page.locator("#drop")).to_be_hidden()
+    page.get_by_label("Name of the model").first.fill("pugs")
+    page.get_by_role("button", name="Start the training").click()
+    expect(page.get_by_role("alert")).to_contain_text("Breeds: is needed")
+    page.get_by_role("checkbox", name="pug (6 photos)").check()
+    expect(page.locator("#name-hint")).to_have_text("Later you write “a photo of a pug”.")
+    page.get_by_role("button", name="Español").click()
+    expect(page.get_by_role("checkbox", name="carlino (6 fotos)")).to_be_checked()
+    page.get_by_role("button", name="Empezar").click()
+    run = page.get_by_role("article", name="pugs")
+    [training] = httpx.get(f"{service}/trainings?name=pugs").json()["trainings"]
+    assert (training["breeds"], training["photos"]) == (["pug"], 0)
+    expect(page.locator("#drop")).to_be_visible()
+    run.get_by_role("button", name="Parar pugs").click()
+    expect(run.get_by_text("Parado")).to_be_visible(timeout=LONG)
+
+
+def test_a_training_that_has_ended_is_removed_after_a_second_thought(
+    open_page: OpenPage, service: str
+) -> None:
+    path = httpx.post(f"{service}/trainings", **form("gone")).headers["location"]
+    httpx.post(f"{service}{path}/cancel").raise_for_status()
+    page = open_page(view="#teach")
+    run = page.get_by_role("article", name="gone")
+    run.get_by_role("button", name="Remove gone").click(timeout=LONG)
+    assert httpx.get(f"{service}{path}").status_code == 200
+    run.get_by_role("button", name="Really remove gone").click()
+    expect(run).to_have_count(0)
+    expect(page.locator("#runs-title")).to_be_focused()
+    assert httpx.get(f"{service}{path}").status_code == 404

@@ -1,0 +1,59 @@
+from copy import deepcopy
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+
+from models.packing import PackedConv2d, PackedLinear, pack
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
+)
+
+
+def small_unet(dtype: torch.dtype = torch.bfloat16) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+    )
+    return unet.to(dtype, memory_format=torch.channels_last).eval()
+
+
+@torch.inference_mode()
+def test_pictures_of_any_size_and_number_stay_the_same_to_the_bit() -> None:
+    plain = small_unet()
+    packed = deepcopy(plain)
+    pack(packed)
+    assert {type(layer) for layer in packed.modules()} >= {PackedConv2d, PackedLinear}
+    for rows, height, width in ((2, 8, 8), (1, 8, 8), (5, 8, 8), (2, 16, 8), (2, 8, 8)):
+        latents = torch.randn(rows, 4, height, width, dtype=torch.bfloat16)
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        text, times = torch.randn(rows, 7, 32, dtype=torch.bfloat16), torch.full((rows,), 400.0)
+        wanted = plain(latents, times, text).sample
+        assert torch.equal(packed(latents, times, text).sample, wanted), (rows, height, width)
+
+
+@torch.inference_mode()
+def test_weights_are_kept_once() -> None:
+    layer = nn.Linear(6, 4).to(torch.bfloat16)
+    before = layer.weight
+    pack(layer)
+    layer(torch.randn(2, 6, dtype=torch.bfloat16))
+    assert layer.weight.shape == before.shape
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.weight.untyped_storage().nbytes() == 2
+    assert layer.weight.isnan().all()
+
+
+def test_other_dtypes_are_left_as_they_are() -> None:
+    unet = small_unet(torch.float32)
+    pack(unet)
+    assert PackedConv2d not in {type(layer) for layer in unet.modules()}

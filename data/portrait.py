@@ -7,21 +7,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data.classes import DOG_CLASSES
 from data.crops import Box, cut, square
-from data.efficientnet import DOG_CLASSES, fold, load_efficientnet, normalise_bytes
-
-CAT_CLASSES = tuple(range(281, 286))
+from data.efficientnet import fold, load_efficientnet, normalise_bytes
 
 INPUT_SIZE = 288
 TOP_CLASSES = 3
 SIDE_IN_DEVIATIONS = 4.2
 SIDE_LIMITS = (0.35, 0.90)
-
-
-def classes_of(class_word: str) -> Sequence[int]:
-    """ImageNet classes to look for in photos of a "dog", a "cat" or anything else."""
-    known = {"dog": DOG_CLASSES, "puppy": DOG_CLASSES, "cat": CAT_CLASSES, "kitten": CAT_CLASSES}
-    return known.get(class_word.casefold(), range(1000))
 
 
 def activation_maps(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -71,10 +64,10 @@ class HeadFinder:
         """Loads the network.
 
         Args:
-            classes: ImageNet classes whose activation counts.
+            classes: ImageNet classes whose activation counts; all where none is named.
         """
         self._network = fold(load_efficientnet("lite0"))
-        self._classes = list(classes)
+        self._classes = list(classes or range(1000))
 
     @torch.inference_mode()
     def find(self, images: Sequence[Image.Image], regions: Sequence[Box]) -> list[Box]:

@@ -17,13 +17,20 @@ from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 from tqdm import tqdm
 
+from data.classes import DOGS, photo_class
 from data.crops import Box, bucket, centre_square, cut, square_around
 from data.errors import DataError
 from data.photos import open_photo
-from data.portrait import HeadFinder, classes_of
+from data.portrait import HeadFinder
 from data.report import Report
 from data.scenes import scene_of
-from data.selection import Candidate, Settings, breed_subject, instance_subject, select
+from data.selection import (
+    Candidate,
+    Settings,
+    breed_subject,
+    instance_subject,
+    select,
+)
 from data.sheet import PER_ROW, contact_sheet
 from data.stanford import Entry, SourceError, read_index
 
@@ -76,12 +83,12 @@ def prepare(
         report.group(breed.name).missing = missing
     entries = {breed_subject(breed): files for breed, files in index.entries.items()}
     candidates = select(entries, settings, report)
-    finder = HeadFinder() if "portrait" in settings.crops else None
     arguments = asdict(settings) | {
         "source": source.resolve().name,
+        "class": "dog",
         "breeds": [breed.name for breed in settings.breeds],
     }
-    return _write(candidates, finder, output, settings, report, arguments, started)
+    return write_dataset(candidates, DOGS.imagenet, output, settings, report, arguments, started)
 
 
 def prepare_photos(
@@ -112,14 +119,17 @@ def prepare_photos(
     }
     report = Report()
     candidates = select(entries, settings, report)
-    finder = HeadFinder(classes_of(class_word)) if "portrait" in settings.crops else None
-    arguments = asdict(settings) | {
-        "source": folder.resolve().name,
-        "name": name,
-        "class": class_word,
-    }
-    del arguments["breeds"], arguments["split"], arguments["boxes"]
-    return _write(candidates, finder, output, settings, report, arguments, started)
+    classes = photo_class(class_word).imagenet
+    arguments = own_arguments(settings) | {"source": folder.resolve().name}
+    arguments |= {"name": name, "class": class_word}
+    return write_dataset(candidates, classes, output, settings, report, arguments, started)
+
+
+def own_arguments(settings: Settings) -> dict[str, Any]:
+    """What of the settings means something for photos that are not of Stanford Dogs."""
+    own = asdict(settings)
+    del own["breeds"], own["split"], own["boxes"]
+    return own
 
 
 def check_output(output: Path, overwrite: bool) -> None:
@@ -197,9 +207,9 @@ def _row(
     }
 
 
-def _write(
+def write_dataset(
     candidates: Sequence[Candidate],
-    finder: HeadFinder | None,
+    classes: Sequence[int],
     output: Path,
     settings: Settings,
     report: Report,
@@ -211,6 +221,7 @@ def _write(
     if not candidates:
         reasons = ", ".join(f"{n} {why}" for why, n in summary["totals"]["reasons"].items())
         raise NothingKept(f"no photo left to prepare ({reasons or 'none found'})")
+    finder = HeadFinder(classes) if "portrait" in settings.crops else None
     output.parent.mkdir(parents=True, exist_ok=True)
     building = output.parent / f".{output.name}.{uuid.uuid4().hex[:8]}"
     building.mkdir()

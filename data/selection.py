@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.breeds import BREEDS, Breed
-from data.captions import captions, instance_captions
+from data.captions import instance_captions
+from data.classes import DOGS, PhotoClass
 from data.crops import CROPS, Box, clip, orient
 from data.duplicates import Duplicates
 from data.photos import Photo, UnusablePhoto, open_photo
@@ -82,12 +83,12 @@ class Candidate:
 
 def breed_subject(breed: Breed) -> Subject:
     """A breed of dogs as what photos show."""
-    return Subject(
-        breed.name,
-        breed.spanish,
-        breed.synset,
-        lambda crop: captions(breed.name, breed.spanish, crop),
-    )
+    return kind_subject(breed.name, breed.spanish, DOGS, breed.synset)
+
+
+def kind_subject(name: str, spanish: str, photo_class: PhotoClass, synset: str = "") -> Subject:
+    """One kind of a class as what photos show; `synset` is a breed's of Stanford Dogs."""
+    return Subject(name, spanish, synset, lambda crop: photo_class.captions(name, spanish, crop))
 
 
 def instance_subject(name: str, class_word: str) -> Subject:

@@ -6,7 +6,8 @@ A notebook has one cell tagged `parameters`; its own metadata hold `dogbooth.qui
 some of these that the tests run it with, and `dogbooth.needs`, the folder that it reads, if any.
 The kernel works in the repository's root, its models and runs are in a folder that is gone
 afterwards (DOGBOOTH_HOME), so nothing in the tree is written. Pictures of cells that are tagged
-`photos` are not stored.
+`photos` are not stored. Where a cell's metadata name a file as `dogbooth.picture`, the last picture
+that it shows is also written there, for the README.
 """
 
 import ast
@@ -45,6 +46,8 @@ def main(names: list[str]) -> int:
             print(f"error: {file.name}: {len(text.encode())} bytes executed", file=sys.stderr)
             return 1
         file.write_text(text + "\n", encoding="utf-8")
+        for path, picture in pictures_of(executed).items():
+            (ROOT / path).write_bytes(picture)
     return 0
 
 
@@ -115,6 +118,21 @@ def shrunk(notebook: NotebookNode) -> NotebookNode:
                 media, content = smallest(picture)
                 data[media] = base64.b64encode(content).decode()
     return small
+
+
+def pictures_of(notebook: NotebookNode) -> dict[str, bytes]:
+    """JPEGs of an executed notebook by the files that its cells name for them."""
+    found = {}
+    for cell in notebook.cells:
+        if path := cell.metadata.get("dogbooth", {}).get("picture"):
+            *_, png = (
+                o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})
+            )
+            picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+            found[path] = buffer.getvalue()
+    return found
 
 
 def smallest(picture: Image.Image) -> tuple[str, bytes]:

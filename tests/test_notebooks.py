@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
-from scripts.notebooks import FOLDER, MOST_BYTES, ROOT, execute, quick, shrunk
+from scripts.notebooks import FOLDER, MOST_BYTES, ROOT, execute, pictures_of, quick, shrunk
 
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -95,3 +95,18 @@ def test_the_pictures_of_a_cell_tagged_photos_are_not_stored() -> None:
         new_output("display_data", {"image/png": png}),
     ]
     assert [output.output_type for output in shrunk(notebook).cells[0].outputs] == ["stream"]
+
+
+def test_a_cell_may_give_its_last_picture_to_a_file() -> None:
+    notebook = notebook_of("show(dog)", "show(cat)", reduced={})
+    notebook.cells[1].metadata.dogbooth = {"picture": "docs/labs/cats.jpg"}
+    for cell, widths in zip(notebook.cells, ((4,), (8, 12)), strict=True):
+        for width in widths:
+            buffer = io.BytesIO()
+            Image.new("RGB", (width, 8)).save(buffer, "PNG")
+            png = base64.b64encode(buffer.getvalue()).decode()
+            cell.outputs.append(new_output("display_data", {"image/png": png}))
+    [(path, content)] = pictures_of(notebook).items()
+    assert path == "docs/labs/cats.jpg"
+    picture = Image.open(io.BytesIO(content))
+    assert (picture.format, picture.size) == ("JPEG", (12, 8))

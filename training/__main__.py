@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.options import Parser
 from training.config import ConfigError, build, read_toml
 from training.errors import Stopped, TrainingError
 
@@ -66,7 +67,7 @@ def exit_code(command: Callable[[], None]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line; every field of a command's settings is an option of it."""
-    top = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    top = Parser(prog="python -m training", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     learn = commands.add_parser(

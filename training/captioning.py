@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from data.captions import captions, with_article
+from data.captions import with_article
+from data.classes import DOGS, PhotoClass
 from data.scenes import SCENES
 from training.text import without_accents
 
@@ -44,12 +45,14 @@ def training_captions(
     return with_bare_letters(chosen)
 
 
-def base_captions(name: str, spanish: str, crop: str, scene: str = "") -> list[str]:
+def base_captions(
+    name: str, spanish: str, crop: str, scene: str = "", shown: PhotoClass = DOGS
+) -> list[str]:
     """Every caption of one breed for pretraining; half of them tell a `scene` that is known.
 
     Words for other places stand behind some captions at random: so they learn to change nothing.
     """
-    captions_of = partial(captions, name, spanish)
+    captions_of = partial(shown.captions, name, spanish)
     texts = training_captions(captions_of, crop)
     if scene:
         for language, place in zip(("en", "es"), SCENES[scene], strict=True):
@@ -59,7 +62,8 @@ def base_captions(name: str, spanish: str, crop: str, scene: str = "") -> list[s
     if crop == "portrait":
         texts += [name, spanish]
         for place, place_es in PLACES:
-            texts += [f"a photo of {with_article(name)} {place}", f"un perro {spanish} {place_es}"]
+            english, own = f"a photo of {with_article(name)}", f"un {shown.spanish} {spanish}"
+            texts += [f"{english} {place}", f"{own} {place_es}"]
     return with_bare_letters(texts)
 
 
@@ -85,14 +89,15 @@ class CaptionTable:
         rows: list[tuple[str, str, str, str]],
         empty: float,
         generic: float,
+        shown: PhotoClass = DOGS,
     ) -> None:
         """`rows` are (breed, breed_es, crop, scene); a share `empty` of the draws is "" and a share
         `generic` names the class only."""
         kinds = sorted(set(rows))
         self.kind_of_row = torch.tensor([kinds.index(row) for row in rows])
-        self.named = [tokenise(tokenizer, base_captions(*kind)) for kind in kinds]
+        self.named = [tokenise(tokenizer, base_captions(*kind, shown)) for kind in kinds]
         self.generic = [
-            tokenise(tokenizer, base_captions("dog", "perro", crop, scene))
+            tokenise(tokenizer, base_captions(shown.word, shown.spanish, crop, scene, shown))
             for *_, crop, scene in kinds
         ]
         self.nothing = tokenise(tokenizer, [""])

@@ -10,7 +10,9 @@ from training.optimizers import OptimizerName
 
 Method = Literal["lora", "full", "embedding"]
 Precision = Literal["auto", "fp16", "bf16", "no"]
-Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
+Schedule = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "polynomial", "one_cycle"
+]
 Prior = Literal["generated", "photos", "prediction", "none"]
 
 LEAST = {
@@ -43,6 +45,8 @@ class DreamBoothConfig:
     """A folder that `python -m data prepare` or `python -m data photos` wrote."""
     breeds: tuple[str, ...] = ()
     """Breeds of the dataset to learn; empty learns all that is in it."""
+    split: Literal["all", "train"] = "all"
+    """train leaves the photos of the dataset's test list to `python -m training evaluate`."""
     base: str = "dogbooth-base"
     """A catalog name, a diffusers folder, a .safetensors file or a hub id."""
     method: Method = "lora"
@@ -52,6 +56,9 @@ class DreamBoothConfig:
     train_text_encoder: bool | None = None
     """None trains it with method = "lora" only, where it costs little: it takes the new name up, so
     that the class drifts less (docs/subjects.md)."""
+    train_only: tuple[str, ...] = ()
+    """With method = "full", parts of the names of the U-Net's weights that are trained, such as
+    attn2 (what prompts reach pictures by) or up_blocks; empty trains all."""
     rank: int = 16
     alpha: float | None = None
     """Scale of the LoRA layers is alpha / rank; None takes alpha = rank."""
@@ -78,6 +85,8 @@ class DreamBoothConfig:
     """None takes what suits the method and the size of the base (training/optimizers.py)."""
     weight_decay: float = 1e-2
     schedule: Schedule = "cosine"
+    """one_cycle (Smith and Topin, arXiv 1708.07120) rises for three tenths of the steps and then
+    falls to nothing, along cosines; it heeds no `warmup`."""
     warmup: int = 20
     snr_gamma: float | None = None
     """Min-SNR weighting (arXiv 2303.09556); its authors use 5. None weighs all timesteps alike."""
@@ -135,6 +144,8 @@ class DreamBoothConfig:
             raise ConfigError("class_photos: needed with prior = 'photos'")
         if self.method == "embedding" and self.train_text_encoder:
             raise ConfigError("train_text_encoder: method = 'embedding' keeps it frozen")
+        if self.train_only and self.method != "full":
+            raise ConfigError(f"train_only: needs method = 'full', not {self.method!r}")
         if self.dora and self.method != "lora":
             raise ConfigError(f"dora: needs method = 'lora', not {self.method!r}")
 

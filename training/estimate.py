@@ -60,7 +60,8 @@ class PeakBytes(TorchDispatchMode):
 
 
 def estimate_of(run: Run) -> dict[str, Any]:
-    """What `run`, prepared and not begun, will take: bytes, whether they are there, seconds.
+    """What `run`, prepared and not begun, will train and take: bytes, whether they are there,
+    seconds.
 
     Its weights and its random numbers stay what they are. A step is timed by its gradients, which
     are nearly all of it; a row of a sample's denoising counts as a third of a row of a step, as
@@ -71,7 +72,9 @@ def estimate_of(run: Run) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         parts = memory_by_part(config, run, run.step, batch)
         total = sum(parts.values())
-        found = {"memory_bytes": total, "fits": total <= memory_there(run.device)}
+        trained = sum(p.numel() for p in run.weights.parameters)
+        found = {"parameters": trained, "memory_bytes": total}
+        found["fits"] = total <= memory_there(run.device)
         if not found["fits"]:
             return found | {"step_seconds": None, "seconds": None}
         step = min(time_gradients(run, batch) for _ in range(2))

@@ -1,10 +1,11 @@
-"""The optimizers that a run can name."""
+"""The optimizers and the schedules of their rates that a run can name."""
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from diffusers.optimization import get_scheduler
 
 from training.report import say
 
@@ -66,6 +67,31 @@ def make_optimizer(
             )
         say(f"warning: optimizer: adamw8bit needs {missing}; taking adamw")
     return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def make_schedule(
+    name: str, optimizer: torch.optim.Optimizer, learning_rate: float, warmup: int, steps: int
+) -> Any:
+    """The schedule `name` of the rate over `steps`: torch's one_cycle, or diffusers' of that name.
+
+    The momentum stays what it is, also in one cycle: not every optimizer here has one.
+    """
+    if name == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=learning_rate, total_steps=steps, cycle_momentum=False
+        )
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+
+
+def shares_of_rate(name: str, warmup: int, steps: int) -> list[float]:
+    """What the schedule `name` makes of a rate of 1 at each step."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule, shares = make_schedule(name, optimizer, 1.0, warmup, steps), []
+    for _ in range(steps):
+        shares.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.step()
+    return shares
 
 
 def _why_not_8_bit(parameters: Sequence[torch.nn.Parameter]) -> str | None:

@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, broadcast, set_seed
 from diffusers import DDPMScheduler, StableDiffusionPipeline
-from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
 from models.catalog import Catalog
@@ -18,7 +17,7 @@ from training.config import ConfigError
 from training.dreambooth_config import DreamBoothConfig, Precision
 from training.gathering import Gathered, gather
 from training.inversion import add_tokens
-from training.optimizers import make_optimizer, usual_rate
+from training.optimizers import make_optimizer, make_schedule, usual_rate
 from training.step import Step
 from training.subjects import Subjects, read_subjects, warn_of_split_names
 from training.weights import Parked, Weights, loading_dtype
@@ -74,7 +73,7 @@ def prepare(
 
     Raises ConfigError or ModelsError for what a user can mend.
     """
-    subjects = read_subjects(config.dataset, config.breeds)
+    subjects = read_subjects(config.dataset, config.breeds, config.split)
     device = choose_device(config.device)
     precision = choose_precision(config.mixed_precision, device)
     accelerator = Accelerator(
@@ -110,12 +109,7 @@ def prepare(
     parking = (folder or work / "runs" / config.name) / "parked" / str(accelerator.process_index)
     parked = {n: Parked(getattr(pipeline, n), parking / f"{n}.safetensors") for n in frozen}
     optimizer = make_optimizer(config.optimizer, weights.parameters, rate, config.weight_decay)
-    schedule = get_scheduler(
-        config.schedule,
-        optimizer,
-        num_warmup_steps=config.warmup,
-        num_training_steps=config.steps,
-    )
+    schedule = make_schedule(config.schedule, optimizer, rate, config.warmup, config.steps)
     optimizer, schedule = accelerator.prepare(optimizer, schedule)
     ema = None
     if config.ema_decay is not None:

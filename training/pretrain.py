@@ -12,7 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from data.breeds import BREEDS, find_breeds
+from data.breeds import BREEDS
+from data.classes import PhotoClass, class_in_report
 from models.catalog import Catalog
 from models.manifest import Manifest
 from training.autoencoder import (
@@ -27,7 +28,7 @@ from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, plain
 from training.pictures import frontal_weights, random_crops
 from training.polish import PolishConfig, polish
-from training.prepared import pictures_of, read_prepared
+from training.prepared import names_meant, pictures_of, read_prepared
 from training.text import (
     TextConfig,
     build_text_encoder,
@@ -89,17 +90,19 @@ class Photos:
     kinds: list[tuple[str, str, str]]
     """(breed, breed_es, crop) of each row."""
     scenes: list[str]
-    """What surrounds the dog in each row: a key of data.scenes.SCENES, or ""."""
+    """What surrounds the animal in each row: a key of data.scenes.SCENES, or ""."""
     training: Tensor
     held_out: Tensor
     """Row numbers; all crops of one photo are on one side."""
     fingerprint: str
+    shown: PhotoClass
+    """Dogs, or what else they show."""
 
 
 def load_photos(config: PretrainConfig) -> Photos:
     """Read the prepared dataset; raise ConfigError when it is missing or too small."""
     rows, report = read_prepared(config.dataset)
-    unseen = {breed.name for breed in find_breeds(config.exclude_breeds)}
+    unseen = names_meant(rows, config.exclude_breeds)
     rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed not in unseen])
     pictures = pictures_of(rows)
     if pictures.shape[-1] < config.resolution:
@@ -121,6 +124,7 @@ def load_photos(config: PretrainConfig) -> Photos:
         training=torch.nonzero(~is_outside).flatten(),
         held_out=torch.nonzero(is_outside).flatten(),
         fingerprint=report["fingerprint"],
+        shown=class_in_report(report),
     )
 
 
@@ -144,13 +148,12 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
         return None
     largest, _ = sets[config.resolution]
     if config.unet.start_from is None:
-        tokenizer, text_encoder, unet = untrained(config, largest.latents)
+        tokenizer, text_encoder, unet = untrained(config, photos, largest.latents)
     else:
         tokenizer, text_encoder, unet = taken_over(config.unet.start_from, vae, unseen)
     rows = [(*kind, scene) for kind, scene in zip(photos.kinds, photos.scenes, strict=True)]
-    captions = CaptionTable(
-        tokenizer, rows, config.unet.empty_captions, config.unet.generic_captions
-    )
+    shares = config.unet.empty_captions, config.unet.generic_captions
+    captions = CaptionTable(tokenizer, rows, *shares, photos.shown)
     pipeline = train_unet(
         vae, tokenizer, text_encoder, unet, sets, captions, config.unet, config.seed, config.work
     )
@@ -159,14 +162,16 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
 
 
 def untrained(
-    config: PretrainConfig, latents: Tensor
+    config: PretrainConfig, photos: Photos, latents: Tensor
 ) -> tuple[CLIPTokenizer, CLIPTextModel, UNet2DConditionModel]:
     """Text side and U-Net for `latents` `[N, C, h, w]`, to be trained from scratch."""
+    names = [(breed.name, breed.spanish) for breed in BREEDS]
+    names += sorted({kind[:2] for kind in photos.kinds} - set(names))
     texts = [
         text
-        for breed in BREEDS
+        for name, spanish in names
         for crop in ("portrait", "box")
-        for text in base_captions(breed.name, breed.spanish, crop)
+        for text in base_captions(name, spanish, crop, shown=photos.shown)
     ]
     tokenizer = train_tokenizer(texts, config.text)
     torch.manual_seed(config.seed)

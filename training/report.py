@@ -16,10 +16,10 @@ from tqdm import tqdm
 class Report:
     """Appends events to a file, each flushed; without a file it says nothing.
 
-    `{"event": "preparing"}`, `{"event": "estimate", "seconds", "step_seconds", "memory_bytes",
-    "fits"}` (once, before the first step), `{"event": "running", "step", "steps"}` (where it begins
-    or goes on), `{"event": "step", "step", "steps", "loss", "seconds_left", "memory_bytes"}` (about
-    one a second), `{"event": "validation", "step", "loss"}`,
+    `{"event": "preparing"}`, `{"event": "estimate", "parameters", "seconds", "step_seconds",
+    "memory_bytes", "fits"}` (once, before the first step), `{"event": "running", "step", "steps"}`
+    (where it begins or goes on), `{"event": "step", "step", "steps", "loss", "seconds_left",
+    "memory_bytes"}` (about one a second), `{"event": "validation", "step", "loss"}`,
     `{"event": "sample", "step", "path"}`, `{"event": "evaluating"}`, and one of
     `{"event": "succeeded", "model"}`, `{"event": "failed", "code", "message"}`,
     `{"event": "stopped", "step"}`. Of several processes only the first appends.

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from data.breeds import find_breeds
-from data.captions import captions, instance_captions
+from data.captions import instance_captions
+from data.classes import class_in_report, holds_kinds
 from training.captioning import training_captions
 from training.config import ConfigError
 from training.pictures import frontal_weights
-from training.prepared import pictures_of, read_prepared
+from training.prepared import names_meant, pictures_of, read_prepared
 from training.report import say
 
 LEAST_PHOTOS = 2
@@ -78,27 +78,29 @@ class Subjects:
         return frontal_weights(self.pictures, self.subject_rows, frontal_bias)
 
 
-def read_subjects(folder: Path, breeds: Sequence[str] = ()) -> Subjects:
-    """Read a prepared dataset, of these breeds only.
+def read_subjects(folder: Path, breeds: Sequence[str] = (), split: str = "all") -> Subjects:
+    """Read a prepared dataset, of these breeds only; `split` "train" leaves out its test list.
 
     Raises ConfigError where `folder` holds none, lacks a breed, or has a subject of one photo.
     """
     rows, report = read_prepared(folder)
+    if split == "train":
+        rows = rows.select([i for i, own in enumerate(rows["split"]) if own != "test"])
     if breeds:
-        wanted = {breed.name for breed in find_breeds(breeds)}
+        wanted = names_meant(rows, breeds)
         rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed in wanted])
         if missing := wanted - set(rows["breed"]):
             raise ConfigError(f"breeds: the dataset has no {', '.join(sorted(missing))}")
     if dropped := report["totals"]["reasons"]:
         counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         say(f"photos that cannot be used: {counts} (report.json names them)")
-    class_word = report["arguments"].get("class", "dog")
+    shown, are_kinds = class_in_report(report), holds_kinds(report)
     kinds = list(zip(rows["synset"], rows["breed"], rows["breed_es"], rows["crop"], strict=True))
 
-    def named(synset: str, breed: str, spanish: str) -> "partial[dict[str, list[str]]]":
-        if synset:
-            return partial(captions, breed, spanish)
-        return partial(instance_captions, breed, class_word)
+    def named(_: str, name: str, spanish: str) -> "partial[dict[str, list[str]]]":
+        if are_kinds:
+            return partial(shown.captions, name, spanish)
+        return partial(instance_captions, name, shown.word)
 
     subjects = sorted({kind[:3] for kind in kinds})
     # As in the base: plain captions are for heads where there are any, whole animals say so.
@@ -130,8 +132,8 @@ def read_subjects(folder: Path, breeds: Sequence[str] = ()) -> Subjects:
         prompts=[texts[kinds[row]] for row in squares],
         instance_prompts=[named(*subject)("whole")["en"][0] for subject in subjects],
         names=[name for _, name, _ in subjects],
-        breeds=[breed for synset, breed, _ in subjects if synset],
-        class_word=class_word,
+        breeds=[name for _, name, _ in subjects] if are_kinds else [],
+        class_word=shown.word,
         fingerprint=report["fingerprint"],
         buckets=[
             Bucket(

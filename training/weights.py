@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from training.adapters import (
     save_adapter,
 )
 from training.attention import choose_attention
+from training.config import ConfigError
 from training.dreambooth_config import DreamBoothConfig
 from training.inversion import NewTokens
 
@@ -73,6 +74,8 @@ class Weights:
                 self._frozen = copy.deepcopy(self.unet).to(dtype=DTYPES[precision])
             for model in self.models:
                 model.requires_grad_(True)
+            if config.train_only:
+                train_only(self.unet, config.train_only)
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
             if self.text_encoder is not None:
@@ -143,6 +146,18 @@ class Weights:
                     changed += (now.detach().cpu() - then).double().square().sum().item()
                     beneath += then.double().square().sum().item()
         return math.sqrt(changed / beneath)
+
+
+def train_only(unet: nn.Module, parts: Sequence[str]) -> None:
+    """Freeze all weights of `unet` but those with one of `parts` in their names.
+
+    Raises ConfigError for a part that no name holds.
+    """
+    for part in parts:
+        if not any(part in name for name, _ in unet.named_parameters()):
+            raise ConfigError(f"train_only: {part!r} is in the name of no weight of the U-Net")
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(any(part in name for part in parts))
 
 
 class Parked:

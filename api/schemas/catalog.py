@@ -60,7 +60,7 @@ class ModelDetail(ModelInfo):
     )
     evaluation: dict[str, Any] = Field(
         description="Metrics of its evaluation.",
-        examples=[{"drawn": {"dog_rate": 0.75, "top5": 0.48}}],
+        examples=[{"drawn": {"class_rate": 0.75, "top5": 0.48}}],
     )
     size: int = Field(ge=0, description="Bytes on disk.", examples=[3_400_000])
     read_only: bool = Field(

@@ -63,6 +63,42 @@ def test_photos_writes_into_a_folder_of_its_name(tmp_path, dog, home):
     assert report["rows"] == 1 and report["arguments"]["class"] == "dog"
 
 
+def test_kinds_writes_into_a_folder_of_the_source_s_name(tmp_path, dog, home, capsys):
+    (tmp_path / "cats").mkdir()
+    for number in range(4):
+        kind = "Bengal" if number % 2 else "Siamese"
+        dog((90, 90), number).save(tmp_path / "cats" / f"{kind}_{number}.png")
+    main(["kinds", str(tmp_path / "cats"), "--class", "cat", "--spanish", "Siamese=siamés",
+          "--crop", "whole", "--resolution", "32"])  # fmt: skip
+    report = json.loads((home / "data" / "cats" / "report.json").read_text())
+    assert list(report["breeds"]) == ["Bengal", "Siamese"]
+    assert report["arguments"]["imagenet"] == [281, 282, 283, 284, 285]
+    assert "4 pictures from 4 of 4 photos" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--imagenet", "5"),
+        ("--imagenet", "9-3"),
+        ("--imagenet", "990-1000"),
+        ("--spanish", "Siamese"),
+        ("--spanish", "=siamés"),
+        ("--held-out", "1"),
+        ("--class", " "),
+    ],
+)
+def test_a_wrong_value_of_kinds_is_one_line_with_option_and_value(capsys, tmp_path, option, value):
+    text = error_of(capsys, "kinds", tmp_path, "--class", "cat", option, value)
+    assert option in text and repr(value) in text
+
+
+def test_kinds_of_nothing_is_an_error(capsys, tmp_path):
+    assert "nowhere" in error_of(capsys, "kinds", tmp_path / "nowhere", "--class", "cat")
+    assert "no photos in" in error_of(capsys, "kinds", tmp_path, "--class", "cat")
+    assert "--class" in error_of(capsys, "kinds", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -9,6 +9,8 @@ from accelerate.state import AcceleratorState
 from PIL import Image, ImageDraw
 
 from data.breeds import find_breeds
+from data.classes import photo_class
+from data.kinds import prepare_kinds
 from data.prepare import prepare, prepare_photos
 from data.selection import Settings
 
@@ -76,4 +78,18 @@ def two_breeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         breeds=tuple(breeds), crops=("box",), resolution=72, min_side=8, dedup_distance=None
     )
     prepare(source, output, settings)
+    return output
+
+
+@pytest.fixture(scope="session")
+def cats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight drawn cats of each of two breeds and of none, at 36 px, half of them held out."""
+    source = tmp_path_factory.mktemp("cats")
+    for base, kind in enumerate(("Bengal_", "Siamese_", "cat.")):
+        for number in range(8):
+            draw_dog(1000 * base + number).save(source / f"{kind}{number}.png")
+    output = tmp_path_factory.mktemp("data") / "cats"
+    settings = Settings(crops=("whole",), resolution=36, min_side=8, dedup_distance=None)
+    spanish = {"Siamese": "siamés"}
+    prepare_kinds(source, output, photo_class("cat"), settings, spanish, held_out=0.5)
     return output

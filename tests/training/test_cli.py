@@ -115,6 +115,16 @@ def test_a_folder_of_folders_teaches_several_animals_each_by_its_own_prompt(
     assert prompts == ["a photo of luna dog", "a photo of rex dog"]
 
 
+def test_an_unknown_schedule_is_one_line_that_names_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["dreambooth", "--name", "rex", "--dataset", "x", "--schedule", "square"])
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "--schedule" in line and "'square'" in line and "one_cycle" in line
+
+
 def test_every_setting_is_an_option() -> None:
     line = ["dreambooth", "--class-prompts", "a", "--class-prompts", "b"]
     line += ["--no-train-text-encoder", "--learning-rate", "1e-5", "--method", "full"]

@@ -190,6 +190,29 @@ def test_a_run_that_changed_nothing_is_an_error(
     assert "fido" not in [entry.manifest.name for entry in catalog.entries()]
 
 
+def test_parts_that_are_not_named_stay_what_they_were(
+    plain_run: DreamBoothConfig, catalog: Catalog, tmp_path: Path
+) -> None:
+    config = replace(plain_run, train_only=("attn2", "up_blocks"), steps=2, weight_decay=0.5)
+    dreambooth(config, catalog, tmp_path)
+    tuned = load_pipeline("fido", catalog, torch.device("cpu"), torch.float32).unet
+    before = dict(
+        load_pipeline("tiny", catalog, torch.device("cpu"), torch.float32).unet.named_parameters()
+    )
+    for name, value in tuned.named_parameters():
+        trained = "attn2" in name or "up_blocks" in name
+        if not trained:  # published in fp16
+            assert torch.equal(value, before[name].half().float()), name
+    moved = [
+        name for name, value in tuned.named_parameters() if (value - before[name]).norm() > 0.01
+    ]
+    assert any("attn2" in name for name in moved) and any("up_blocks" in name for name in moved)
+    with pytest.raises(ConfigError, match="train_only: 'attn3' is in the name of no weight"):
+        dreambooth(replace(config, name="none", train_only=("attn3",)), catalog, tmp_path)
+    with pytest.raises(ConfigError, match="train_only: needs method = 'full', not 'lora'"):
+        replace(config, method="lora")
+
+
 @pytest.mark.parametrize("optimizer", ["adamw8bit", "prodigy", "adafactor"])
 def test_every_optimizer_changes_the_weights(
     plain_run: DreamBoothConfig,

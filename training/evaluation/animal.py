@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from data.portrait import classes_of
+from data.classes import photo_class
 from training.config import ConfigError
 from training.evaluation.card import LABELS
 from training.evaluation.cases import (
@@ -51,7 +51,7 @@ def evaluate_animal(bench: Bench) -> Findings:
         "animal": {"name": animal.name, "class": animal.class_word},
         "real_photos": {"photos": len(real.photo.unique()), "seen_in_training": held_out is None},
         "sets": sets,
-        "class": class_record(bench.class_prompt, judged, real_judged.features),
+        "class": class_record(bench.class_prompt(animal.class_word), judged, real_judged.features),
         **protocol,
     }
     neighbours = None
@@ -75,7 +75,7 @@ def draw(bench: Bench, animal: Animal) -> dict[str, tuple[Tensor, Judgement]]:
     same by the base, where there is one, as `drawn_before` and so on.
     """
     prompts = {"drawn": animal.case.prompt, "spanish": animal.case.spanish or animal.case.prompt}
-    prompts["class"] = bench.class_prompt
+    prompts["class"] = bench.class_prompt(animal.class_word)
     models = {"": bench.manifest.name} | ({"_before": bench.base.name} if bench.base else {})
     found = {}
     for suffix, model in models.items():
@@ -96,11 +96,15 @@ def judged_sets(
     """Similarity, class rate and diversity of all that was drawn, and the photos' own."""
     rebuilt_pictures = reconstruct(bench.manifest, bench.catalog, real.pictures)
     rebuilt = bench.judge(rebuilt_pictures, progress="judging reconstructions")
-    classes = classes_of(animal.class_word)
+    classes = photo_class(animal.class_word).imagenet
+
+    def of_class(found: Judgement) -> dict[str, float]:
+        return {"class_rate": class_rate(found.probabilities, classes)} if classes else {}
+
     sets = {
         kind: {
             "similarity": subject_similarity(found.features, real_judged.features),
-            "class_rate": class_rate(found.probabilities, classes),
+            **of_class(found),
             "diversity": diversity(found.features),
         }
         for kind, found in judged.items()
@@ -108,7 +112,7 @@ def judged_sets(
     for kind, found in (("reconstructed", rebuilt), ("real", real_judged)):
         sets[kind] = {
             "similarity": similarity_across(found.features, real_judged.features, real.photo),
-            "class_rate": class_rate(found.probabilities, classes),
+            **of_class(found),
         }
     return sets
 

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.classes import judged_classes
 from models.manifest import Manifest
 from training.config import ConfigError
-from training.evaluation.cases import Case, breed_cases
+from training.evaluation.card import RATE_LABELS, main_rate
+from training.evaluation.cases import Case, other_cases, taught_cases
 from training.evaluation.copies import find_copies
 from training.evaluation.drawing import reconstruct
 from training.evaluation.judge import Judgement
@@ -18,13 +20,14 @@ from training.evaluation.metrics import (
     copying,
     diversity,
     kid,
+    nearest_mean,
     precision_recall_density_coverage,
     prior_preservation,
 )
 from training.evaluation.photos import RealPhotos, needed_dataset, read_photos
 from training.evaluation.setting import Bench, Findings, judge_drawn, rates
 
-RATES = ("dog_rate", "top1", "top5")
+RATES = ("class_rate", "top1", "top5", "own_kind")
 FEWEST = 7
 """Pictures of which precision and recall by five neighbours mean anything."""
 KID_ROUNDING = 1e-9
@@ -33,11 +36,11 @@ KID_ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class References:
-    """The real photos of the breeds to judge, by what they are for."""
+    """The real photos of the breeds, or other kinds, to judge, by what they are for."""
 
     photos: RealPhotos
     test: list[Tensor]
-    """Rows of each breed's official test photos."""
+    """Rows of each breed's test photos."""
     train: list[Tensor]
     reference: Tensor
     """Rows of as many test photos of every breed: what distances are measured to."""
@@ -61,11 +64,13 @@ class Drawn:
 def evaluate_breeds(bench: Bench) -> Findings:
     """Draw every breed in English and Spanish, and what the base drew; judge it beside photos."""
     manifest, base = bench.manifest, bench.base
-    own = breed_cases(manifest.breeds)
-    others = breed_cases(sorted(set(base.breeds) - set(manifest.breeds))) if base else []
-    refs = read_references(bench, [case.name for case in own])
+    refs = read_references(bench, manifest.breeds)
+    shown = refs.photos.shown
+    own = taught_cases(manifest.breeds, refs.photos)
+    others = other_cases(sorted(set(base.breeds) - set(manifest.breeds))) if base else []
     drawn = draw(bench, own, others)
-    class_drawn = draw_class(bench)
+    class_prompt = bench.class_prompt(shown.word)
+    class_drawn = draw_class(bench, class_prompt)
     real = bench.judge(refs.photos.pictures, progress="judging photos")
     rebuilt_rows = torch.cat([*refs.test, refs.floor])
     rebuilt_pictures = reconstruct(manifest, bench.catalog, refs.photos.pictures[rebuilt_rows])
@@ -87,6 +92,8 @@ def evaluate_breeds(bench: Bench) -> Findings:
         "real_photos": {
             "dataset_fingerprint": refs.photos.fingerprint,
             "crop": refs.photos.best_crop,
+            "class": shown.word,
+            "official_lists": all(refs.photos.synsets),
             "test_photos": sum(len(rows) for rows in refs.test),
             "reference_photos": len(refs.reference),
             "seen_in_training": saw_test_photos(manifest, refs.photos),
@@ -95,11 +102,12 @@ def evaluate_breeds(bench: Bench) -> Findings:
         "beside_ceilings": beside_ceilings(sets),
         "breeds": table,
         "other_breeds": other_breeds(others, drawn, len(own)),
-        "class": class_record(bench.class_prompt, class_drawn, reference),
+        "class": class_record(class_prompt, class_drawn, reference),
         "copying": copies,
     }
+    rate = main_rate(sets)
     samples = {
-        case.name: (pictures, f"top 5: {row['drawn']['top5']:.0%}")
+        case.name: (pictures, f"{RATE_LABELS[rate]}: {row['drawn'][rate]:.0%}")
         for case, pictures, row in zip(own, drawn["drawn"].pictures, table, strict=False)
     }
     return Findings(record, samples, neighbours)
@@ -114,8 +122,8 @@ def read_references(bench: Bench, breeds: Sequence[str]) -> References:
             found.append(photos.rows(split, photos.best_crop, {breed}))
             if len(found[-1]) < 2:
                 raise ConfigError(
-                    f"dataset: it has {len(found[-1])} photos of {breed} from the official "
-                    f"{split} list, 2 are needed"
+                    f"dataset: it has {len(found[-1])} photos of {breed} on its {split} list, "
+                    "2 are needed"
                 )
     size = min(len(of_breed) for of_breed in rows["test"])
     counts = {"seeds": bench.config.seeds * len(breeds), "dataset": size * len(breeds)}
@@ -153,15 +161,12 @@ def draw(bench: Bench, own: list[Case], others: list[Case]) -> dict[str, Drawn]:
     return {kind: _draw(bench, *order, kind) for kind, order in orders.items()}
 
 
-def draw_class(bench: Bench) -> dict[str, Drawn]:
-    """Pictures of the class prompt by the model (`drawn`) and its base (`before`)."""
+def draw_class(bench: Bench, prompt: str) -> dict[str, Drawn]:
+    """Pictures of the class `prompt` by the model (`drawn`) and its base (`before`)."""
     names = {"drawn": bench.manifest.name}
     if bench.base is not None:
         names["before"] = bench.base.name
-    return {
-        kind: _draw(bench, name, [bench.class_prompt], f"class, {kind}")
-        for kind, name in names.items()
-    }
+    return {kind: _draw(bench, name, [prompt], f"class, {kind}") for kind, name in names.items()}
 
 
 def _draw(bench: Bench, model: str, prompts: Sequence[str], label: str) -> Drawn:
@@ -178,17 +183,21 @@ def breed_table(
 ) -> list[dict[str, Any]]:
     """One row a breed: rates of every kind of picture, and diversity.
 
+    `own_kind` is the share nearest to the mean of the train photos of their own breed.
     `rebuilt` holds the reconstructions of `refs.test`, breed by breed, first.
     """
     table = []
     start = 0
+    photos = [real.features[rows] for rows in refs.train]
     for number, case in enumerate(own):
         test = refs.test[number]
         row: dict[str, Any] = {"breed": case.name, "spanish_prompt": case.spanish}
-        for kind, found in drawn.items():
-            row[kind] = rates(found.of(number), case.imagenet_class)
-        row["reconstructed"] = rates(rebuilt[slice(start, start + len(test))], case.imagenet_class)
-        row["real"] = rates(real[test], case.imagenet_class)
+        judged = {kind: found.of(number) for kind, found in drawn.items()}
+        judged["reconstructed"] = rebuilt[slice(start, start + len(test))]
+        judged["real"] = real[test]
+        for kind, judgement in judged.items():
+            near = nearest_mean(judgement.features, photos) == number
+            row[kind] = rates(judgement, case) | {"own_kind": float(near.float().mean())}
         row["real_photos"] = len(test)
         seeds = drawn["drawn"].pictures.shape[1]
         row["diversity"] = diversity(drawn["drawn"].of(number).features)
@@ -199,8 +208,9 @@ def breed_table(
 
 
 def mean_rates(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over breeds, each counting alike."""
-    return {key: sum(row[key] for row in rows) / len(rows) for key in RATES}
+    """Means over breeds, each counting alike, of the rates that all of them have."""
+    told = [key for key in RATES if all(key in row for row in rows)]
+    return {key: sum(row[key] for row in rows) / len(rows) for key in told}
 
 
 def distances(features: Tensor, reference: Tensor) -> dict[str, Any]:
@@ -219,11 +229,12 @@ def beside_ceilings(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, float | 
     where it is larger, its standard deviation over the subsets. Of so few photos that every subset
     is all of them, nothing but rounding is left of it, and no ratio is given.
     """
+    rate = main_rate(sets)
     floor = max(sets["real"]["kid"]["mean"], sets["real"]["kid"]["std"])
     return {
         "kid_over_floor": sets["drawn"]["kid"]["mean"] / floor if floor > KID_ROUNDING else None,
-        "top5_kept_by_autoencoder": sets["reconstructed"]["top5"] / max(sets["real"]["top5"], 1e-9),
-        "spanish_minus_english_top5": sets["spanish"]["top5"] - sets["drawn"]["top5"],
+        f"{rate}_kept_by_autoencoder": sets["reconstructed"][rate] / max(sets["real"][rate], 1e-9),
+        f"spanish_minus_english_{rate}": sets["spanish"][rate] - sets["drawn"][rate],
     }
 
 
@@ -233,7 +244,7 @@ def other_breeds(
     """What training did to the base's breeds that it was not about: rates after and before."""
     return [
         {"breed": case.name}
-        | {kind: rates(drawn[kind].of(number), case.imagenet_class) for kind in ("drawn", "before")}
+        | {kind: rates(drawn[kind].of(number), case) for kind in ("drawn", "before")}
         for number, case in enumerate(others, start=first)
     ]
 
@@ -241,10 +252,11 @@ def other_breeds(
 def class_record(prompt: str, drawn: Mapping[str, Drawn], reference: Tensor) -> dict[str, Any]:
     """What training did to the class prompt, against the features `[M, D]` of the photos taught."""
     record: dict[str, Any] = {"prompt": prompt}
+    case = Case(prompt, prompt, classes=judged_classes(prompt))
     for kind, found in drawn.items():
         features = found.judgement.features
         record[kind] = {
-            **rates(found.judgement, None),
+            **rates(found.judgement, case),
             "diversity": diversity(features),
             "pres": prior_preservation(features, reference),
         }

@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.breeds import breeds_in, find_breeds
-from data.captions import captions, instance_captions
+from data.breeds import BREEDS, breeds_in
+from data.captions import instance_captions, with_article
+from data.classes import DOG_CLASSES, DOGS, PhotoClass, judged_classes
 from data.efficientnet import CLASS_OF_SYNSET
 from models.manifest import Manifest
 from training.config import ConfigError
+from training.evaluation.photos import RealPhotos
 
 
 @dataclass(frozen=True)
@@ -21,29 +23,47 @@ class Case:
     spanish: str | None = None
     """The same in Spanish."""
     imagenet_class: int | None = None
-    """What the judge should see; None where the prompt names no breed, or several."""
+    """What the judge should see; None where the prompt names no breed that it knows, or several."""
+    classes: tuple[int, ...] = ()
+    """What it should see at least: the classes of dogs, or of cats; empty where nobody told."""
 
 
-def breed_cases(breeds: Sequence[str]) -> list[Case]:
-    """One case a breed, by its plain captions."""
+def kind_case(name: str, spanish: str, shown: PhotoClass, synset: str) -> Case:
+    """One kind of a class, by its plain captions."""
+    texts = shown.captions(name, spanish, "whole")
+    wanted = CLASS_OF_SYNSET.get(synset)
+    return Case(name, texts["en"][0], texts["es"][0], wanted, shown.imagenet)
+
+
+def taught_cases(names: Sequence[str], photos: RealPhotos) -> list[Case]:
+    """One case for each kind that a model was taught, as the dataset of it tells."""
+    rows = {name: row for row, name in enumerate(photos.names)}
     return [
-        Case(
-            breed.name,
-            captions(breed.name, breed.spanish, "whole")["en"][0],
-            captions(breed.name, breed.spanish, "whole")["es"][0],
-            CLASS_OF_SYNSET[breed.synset],
-        )
-        for breed in find_breeds(breeds)
+        kind_case(name, photos.spanish[rows[name]], photos.shown, photos.synsets[rows[name]])
+        for name in names
     ]
 
 
-def prompt_cases(prompts: Sequence[str]) -> list[Case]:
-    """Prompts of one's own, judged by the breed that each names."""
+def other_cases(names: Sequence[str]) -> list[Case]:
+    """One case for each kind that the dataset does not have: breeds of dogs are known without."""
+    breeds = {breed.name: breed for breed in BREEDS}
+    return [
+        kind_case(name, breeds[name].spanish, DOGS, breeds[name].synset)
+        if name in breeds
+        else Case(name, f"a photo of {with_article(name)}")
+        for name in names
+    ]
+
+
+def prompt_cases(prompts: Sequence[str], class_prompt: str) -> list[Case]:
+    """Prompts of one's own, judged by the breed or else the class that each names, or the model's
+    `class_prompt`."""
     cases = []
     for prompt in prompts:
         named = breeds_in(prompt)
         wanted = CLASS_OF_SYNSET[named[0].synset] if len(named) == 1 else None
-        cases.append(Case(prompt, prompt, None, wanted))
+        classes = DOG_CLASSES if named else judged_classes(prompt) or judged_classes(class_prompt)
+        cases.append(Case(prompt, prompt, None, wanted, classes))
     return cases
 
 

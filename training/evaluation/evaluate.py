@@ -78,7 +78,9 @@ def collect(bench: Bench) -> Findings:
     elif not config.prompts or bench.manifest.instance_prompts:
         parts.append(evaluate_animal(bench))
     if config.prompts:
-        parts.append(evaluate_prompts(bench, prompt_cases(config.prompts)))
+        parts.append(
+            evaluate_prompts(bench, prompt_cases(config.prompts, bench.class_prompt("dog")))
+        )
     record: dict[str, Any] = {}
     samples: dict[str, tuple[Tensor, str]] = {}
     for part in parts:

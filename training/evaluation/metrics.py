@@ -84,6 +84,15 @@ def precision_recall_density_coverage(
     return {name: float(value) for name, value in found.items()}
 
 
+def nearest_mean(features: Tensor, groups: Sequence[Tensor]) -> Tensor:
+    """Which of `groups` `[M, D]` has the mean that each of `features` `[N, D]` is nearest to `[N]`.
+
+    By cosine. It tells kinds apart that the judge has no class for, from photos of each.
+    """
+    means = torch.stack([group.double().mean(dim=0) for group in groups])
+    return cosine_similarities(features, means).argmax(dim=1)
+
+
 def cosine_similarities(a: Tensor, b: Tensor) -> Tensor:
     """Cosine `[N, M]` of every row of `a` `[N, D]` with every row of `b` `[M, D]`."""
     return F.normalize(a.double(), dim=1) @ F.normalize(b.double(), dim=1).T

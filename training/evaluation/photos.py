@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data.classes import PhotoClass, class_in_report
 from data.prepare import prepare_photos
 from data.selection import Settings
 from training.config import ConfigError
@@ -25,13 +26,16 @@ class RealPhotos:
     """Number of the photo `[N]`: several crops of one photo share it."""
     names: list[str]
     """Breed, or the animal's name, of each row."""
+    spanish: list[str]
+    """The same in Spanish."""
     synsets: list[str]
-    """"" for an animal of one's own."""
+    """"" where it is no breed of Stanford Dogs."""
     crops: list[str]
     splits: list[str]
-    """"train" or "test" of Stanford Dogs' official lists, "" where there are none."""
+    """"train" or "test" of the dataset's lists, "" where there are none."""
     fingerprint: str
-    class_word: str
+    shown: PhotoClass
+    """Dogs, or what else they show."""
 
     @property
     def best_crop(self) -> str:
@@ -78,11 +82,12 @@ def read_photos(folder: Path, resolution: int, breeds: Sequence[str] | None = No
         pictures=centre_crops(pictures, resolution),
         photo=torch.tensor([numbers[source] for source in table["source"]]),
         names=list(table["breed"]),
+        spanish=list(table["breed_es"]),
         synsets=list(table["synset"]),
         crops=list(table["crop"]),
         splits=list(table["split"]),
         fingerprint=report["fingerprint"],
-        class_word=report["arguments"].get("class", "dog"),
+        shown=class_in_report(report),
     )
 
 

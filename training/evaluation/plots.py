@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.sheet import contact_sheet
+from training.evaluation.card import RATE_MEANINGS, main_rate
 from training.pictures import grid
 
 SAMPLES = 6
@@ -32,12 +33,13 @@ def neighbour_sheet(neighbours: Tensor, groups: int = 3) -> Image.Image:
 
 
 def breed_chart(record: Mapping[str, Any], path: Path) -> None:
-    """Top-5 rate of every breed: bars of what the model draws, marks of the ceilings."""
-    breeds = sorted(record["breeds"], key=lambda row: row["drawn"]["top5"])
+    """Main rate of every breed: bars of what the model draws, marks of the ceilings."""
+    rate = main_rate(record["sets"])
+    breeds = sorted(record["breeds"], key=lambda row: row["drawn"][rate])
     places = range(len(breeds))
     figure = Figure(figsize=(8, 1.4 + 0.28 * len(breeds)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(places, [row["drawn"]["top5"] for row in breeds], color="#7aa6c2", label="English")
+    axes.barh(places, [row["drawn"][rate] for row in breeds], color="#7aa6c2", label="English")
     marks = {
         "spanish": ("Spanish", "o", "#c2571a"),
         "before": ("before training", "x", "#777777"),
@@ -46,11 +48,11 @@ def breed_chart(record: Mapping[str, Any], path: Path) -> None:
     }
     for kind, (label, marker, colour) in marks.items():
         if kind in breeds[0]:
-            values = [row[kind]["top5"] for row in breeds]
+            values = [row[kind][rate] for row in breeds]
             axes.scatter(values, places, marker=marker, color=colour, label=label, zorder=3)
     axes.set_yticks(places, [row["breed"] for row in breeds])
     axes.set_xlim(0, 1.02)
-    axes.set_xlabel("breed among the judge's first five of 1,000 classes")
+    axes.set_xlabel(RATE_MEANINGS[rate])
     axes.set_title(f"{record['model']}: {record['settings']['seeds']} pictures a breed")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, format="png", dpi=90)

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from data.captions import with_article
 from data.efficientnet import Variant
-from data.portrait import classes_of
 from models.catalog import Catalog
 from models.errors import ModelNotFound
 from models.manifest import Manifest
@@ -61,9 +61,9 @@ class Bench:
     drawer: Drawer
     judge: Judge
 
-    @property
-    def class_prompt(self) -> str:
-        return self.manifest.class_prompt or "a photo of a dog"
+    def class_prompt(self, word: str) -> str:
+        """The class that the model was held to; without one, that of what it was taught."""
+        return self.manifest.class_prompt or f"a photo of {with_article(word)}"
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,15 @@ def judge_drawn(bench: Bench, drawn: Tensor, label: str) -> Judgement:
     return bench.judge(drawn.flatten(0, 1), progress=f"judging {label}")
 
 
-def rates(judgement: Judgement, imagenet_class: int | None) -> dict[str, float]:
-    """Dog rate, and how often a breed is the first, or among the five first, of 1,000 classes."""
-    found = {"dog_rate": class_rate(judgement.probabilities, classes_of("dog"))}
-    if imagenet_class is not None:
+def rates(judgement: Judgement, case: Case) -> dict[str, float]:
+    """How often the judge sees the class (a dog), and how often the case's own breed is the first,
+    or among the five first, of 1,000 classes; what of it can be told."""
+    found = {}
+    if case.classes:
+        found["class_rate"] = class_rate(judgement.probabilities, case.classes)
+    if case.imagenet_class is not None:
         for k in (1, 5):
-            found[f"top{k}"] = top_k_rate(judgement.probabilities, imagenet_class, k)
+            found[f"top{k}"] = top_k_rate(judgement.probabilities, case.imagenet_class, k)
     return found
 
 
@@ -107,7 +110,7 @@ def evaluate_prompts(bench: Bench, cases: list[Case]) -> Findings:
     rows, samples = [], {}
     for number, case in enumerate(cases):
         own = judged[slice(number * bench.config.seeds, (number + 1) * bench.config.seeds)]
-        found = rates(own, case.imagenet_class)
+        found = rates(own, case)
         rows.append({"prompt": case.prompt, **found, "diversity": diversity(own.features)})
         note = f"top 5: {found['top5']:.0%}" if "top5" in found else ""
         samples[case.prompt] = (drawn[number], note)

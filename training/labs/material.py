@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.breeds import find_breeds
+from data.classes import PhotoClass, class_in_report
 from data.crops import centre_square, cut
 from data.photos import UnusablePhoto, open_photo
 from training.config import ConfigError
 from training.pictures import frontal_weights, pixels, random_crops
-from training.prepared import pictures_of, read_prepared
+from training.prepared import names_meant, pictures_of, read_prepared
 
 LEAST_PHOTOS = 8
 HOLD_OUT_EVERY = 6
@@ -36,6 +36,8 @@ class Material:
     names: list[str]
     """The breeds, or the name of the folder of photos."""
     resolution: int
+    shown: PhotoClass | None = None
+    """Dogs, or what else they show; None where nobody told."""
 
     @property
     def fingerprint(self) -> str:
@@ -51,15 +53,15 @@ class Material:
 def read_material(folder: Path, breeds: Sequence[str], resolution: int) -> Material:
     """Photos of a prepared dataset (the portraits, where it has some), or of any folder.
 
-    Held out is the official test list where the dataset knows one, else every sixth photo.
+    Held out is the test list where the dataset has one, else every sixth photo.
     Raises ConfigError for a folder without photos, for too few photos or too small ones, and
     DataError for a breed that nobody knows.
     """
     if not folder.is_dir():
         raise ConfigError(f"dataset: {str(folder)!r} is no folder")
-    wanted = {breed.name for breed in find_breeds(breeds)} if breeds else set()
+    shown = None
     if (folder / "report.json").is_file():
-        pictures, names, tested = _prepared_photos(folder, wanted)
+        pictures, names, tested, shown = _prepared_photos(folder, breeds)
     elif breeds:
         raise ConfigError(f"breeds: {str(folder)!r} is a folder of photos, which names no breeds")
     else:
@@ -85,21 +87,25 @@ def read_material(folder: Path, breeds: Sequence[str], resolution: int) -> Mater
         held_out=roomy[tested, :, edge : edge + resolution, edge : edge + resolution],
         names=kinds,
         resolution=resolution,
+        shown=shown,
     )
 
 
-def _prepared_photos(folder: Path, breeds: set[str]) -> tuple[Tensor, list[str], Tensor]:
-    """Bytes `[N, 3, S, S]`, the breed of each, whether it is on the official test list."""
-    rows, _ = read_prepared(folder)
-    if missing := breeds - set(rows["breed"]):
+def _prepared_photos(
+    folder: Path, breeds: Sequence[str]
+) -> tuple[Tensor, list[str], Tensor, PhotoClass]:
+    """Bytes `[N, 3, S, S]`, the breed of each, whether it is on the test list, the class of all."""
+    rows, report = read_prepared(folder)
+    wanted = names_meant(rows, breeds)
+    if missing := wanted - set(rows["breed"]):
         raise ConfigError(f"breeds: the dataset has no {', '.join(sorted(missing))}")
     crop = "portrait" if "portrait" in rows["crop"] else rows["crop"][0]
     kinds = zip(rows["breed"], rows["crop"], strict=True)
     rows = rows.select(
-        [i for i, (b, c) in enumerate(kinds) if c == crop and (not breeds or b in breeds)]
+        [i for i, (b, c) in enumerate(kinds) if c == crop and (not wanted or b in wanted)]
     )
     tested = torch.tensor([split == "test" for split in rows["split"]])
-    return pictures_of(rows), list(rows["breed"]), tested
+    return pictures_of(rows), list(rows["breed"]), tested, class_in_report(report)
 
 
 def _loose_photos(folder: Path, resolution: int) -> tuple[Tensor, list[str], Tensor]:

@@ -1,6 +1,5 @@
 """What running a lab is: its command, its folder, checkpoints, averages, curves and films."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -15,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from data.options import Parser
 from training.__main__ import add_settings, exit_code, keep_memory
 from training.config import ConfigError, build, plain
 from training.report import say
@@ -72,6 +72,27 @@ def load_samples(folder: Path) -> tuple[Tensor, dict[str, Any]]:
         raise ConfigError(f"runs: {folder.name!r} is no finished run in {str(folder.parent)!r}")
     pictures: Tensor = load_file(folder / SAMPLES)["pictures"]
     return pictures, json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+Columns = dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]]
+"""Of a table, by the figure that a row must have: what stands above it, how a row writes it."""
+
+
+def column(key: str, form: str, heading: str, scale: float = 1.0) -> Columns:
+    """A column of the figure `key`, `scale` times it by the format `form`."""
+    return {key: (heading, lambda row: f"{scale * row[key]:{form}}")}
+
+
+def markdown(rows: Mapping[str, Mapping[str, Any]], columns: Columns) -> str:
+    """A table of `rows` by their names; a figure that a row does not have is a dash."""
+    lines = [
+        f"| | {' | '.join(heading for heading, _ in columns.values())} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for name, row in rows.items():
+        cells = ["—" if row.get(key) is None else form(row) for key, (_, form) in columns.items()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def chart(curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Figure:
@@ -132,7 +153,7 @@ def run_lab(
     """
     if arguments is None:
         keep_memory(module)
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser = Parser(prog=f"python -m {module}", description=description)
     add_settings(parser, kind)
     given: dict[str, Any] = vars(parser.parse_args(arguments))
     home = Path(os.environ.get("DOGBOOTH_HOME", "artifacts"))

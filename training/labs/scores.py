@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.breeds import find_breeds
 from data.captions import with_article
-from data.efficientnet import CLASS_OF_SYNSET, DOG_CLASSES
+from data.efficientnet import CLASS_OF_SYNSET
 from models.catalog import Catalog, embedded_folder
 from training.config import ConfigError
 from training.evaluation.drawing import Drawer
@@ -29,19 +29,24 @@ from training.evaluation.metrics import (
     top_k_rate,
 )
 from training.labs.material import Material, read_material, resized
-from training.labs.runs import load_samples, run_lab
+from training.labs.runs import Columns, column, load_samples, markdown, run_lab
 
 FEWEST = 7
 """Pictures of which precision and recall by five neighbours mean anything."""
-HEADINGS = {
-    "dog": "dog",
-    "breed_top5": "breed in top 5",
-    "kid": "KID-EffLite x 1000",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "diversity": "diversity",
+COLUMNS: Columns = {
+    **column("seconds", ".1f", "minutes of training", 1 / 60),
+    **column("pixels", "d", "px", 1),
+    **column("class_rate", ".0%", "class"),
+    **column("breed_top5", ".0%", "breed in top 5"),
+    "kid": (
+        "KID-EffLite x 1000",
+        lambda row: f"{1000 * row['kid']:.0f} ± {1000 * row['kid_std']:.0f}",
+    ),
+    **column("precision", ".2f", "precision"),
+    **column("recall", ".2f", "recall"),
+    **column("density", ".2f", "density"),
+    **column("coverage", ".2f", "coverage"),
+    **column("diversity", ".2f", "diversity"),
 }
 
 
@@ -62,15 +67,18 @@ class ScoresConfig:
     """The size that all pictures are shrunk to, so that none gains by its resolution."""
 
 
-def measure(found: Judgement, reference: Judgement, classes: Sequence[int]) -> dict[str, float]:
+def measure(
+    found: Judgement, reference: Judgement, classes: Sequence[int], of_class: Sequence[int] = ()
+) -> dict[str, float]:
     """The metrics of `python -m training evaluate`, of N pictures beside M real ones.
 
+    `class_rate` is the share of pictures in which the judge sees one of `of_class` first, dogs say;
     `breed_top5` is the share with one of the breeds' `classes` among the judge's first five.
     """
     distance = kid(found.features, reference.features)
     # A picture of any of the breeds counts: the labs' networks are not told which to draw.
     merged = found.probabilities.clone()
-    scores = {"dog": class_rate(found.probabilities, DOG_CLASSES)}
+    scores = {"class_rate": class_rate(found.probabilities, of_class)} if of_class else {}
     if classes:
         first, *others = classes
         merged[:, first] = merged[:, list(classes)].amax(dim=1)
@@ -98,41 +106,34 @@ def compare(
     """
     breeds = {breed.name: breed for breed in find_breeds(["*"])}
     classes = [CLASS_OF_SYNSET[breeds[name].synset] for name in material.names if name in breeds]
+    of_class = material.shown.imagenet if material.shown else ()
     edge = (material.pictures.shape[-1] - material.resolution) // 2
     inner = slice(edge, edge + material.resolution)
     everything = dict(sets) | {"training photos": material.pictures[..., inner, inner]}
     count = min(len(pictures) for pictures in everything.values())
     reference = judge(resized(material.held_out, side), progress="held-out photos")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, pictures in everything.items():
         spread = pictures[:: len(pictures) // count][:count]
         found = judge(resized(spread, side), progress=name)
-        row = {"name": name, "seconds": seconds.get(name), "pixels": pictures.shape[-1]}
-        rows.append(row | {"judged_at": side, "count": count, **measure(found, reference, classes)})
+        rows.append(
+            {
+                "name": name,
+                "seconds": seconds.get(name),
+                "pixels": pictures.shape[-1],
+                "judged_at": side,
+                "count": count,
+                "class": material.shown.word if material.shown else "class",
+                **measure(found, reference, classes, of_class),
+            }
+        )
     return rows
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """`compare`'s rows as a table in Markdown."""
-    lines = [
-        f"| | training | px | {' | '.join(HEADINGS.values())} |",
-        "|---" * (len(HEADINGS) + 3) + "|",
-    ]
-    for row in rows:
-        seconds = row["seconds"]
-        cells = ["—" if seconds is None else f"{seconds / 60:.1f} min", str(row["pixels"])]
-        for key in HEADINGS:
-            value = row.get(key)
-            if value is None:
-                cells.append("—")
-            elif key in ("dog", "breed_top5"):
-                cells.append(f"{value:.0%}")
-            elif key == "kid":
-                cells.append(f"{1000 * value:.0f} ± {1000 * row['kid_std']:.0f}")
-            else:
-                cells.append(f"{value:.2f}")
-        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    columns = COLUMNS | column("class_rate", ".0%", rows[0]["class"])
+    return markdown({row["name"]: row for row in rows}, columns)
 
 
 def draw_models(config: ScoresConfig, names: Sequence[str], home: Path) -> dict[str, Tensor]:

@@ -9,23 +9,42 @@ from training.config import ConfigError
 from training.evaluation.cases import (
     LIVE_SUBJECT_PROMPTS,
     animal_of,
-    breed_cases,
+    other_cases,
     prompt_cases,
+    taught_cases,
 )
+from training.evaluation.photos import read_photos
 
 PROMPTS = Path(__file__).parents[4] / "shared" / "data" / "dreambooth_subjects"
 
 
 def test_a_breed_is_asked_for_in_both_languages() -> None:
-    case = breed_cases(["German shepherd"])[0]
+    case = other_cases(["German shepherd"])[0]
     assert case.prompt == "a photo of a German shepherd"
     assert case.spanish == "una foto de un pastor alemán"
-    assert case.imagenet_class == 235
+    assert case.imagenet_class == 235 and 235 in case.classes
+
+
+def test_kinds_of_a_dataset_are_asked_for_as_it_calls_them(cats: Path, listed_breeds: Path) -> None:
+    siamese, cat = taught_cases(["Siamese", "cat"], read_photos(cats, 32))
+    assert (siamese.prompt, siamese.spanish) == ("a photo of a Siamese", "una foto de un siamés")
+    assert (cat.prompt, cat.spanish) == ("a photo of a cat", "una foto de un gato")
+    assert cat.imagenet_class is None and cat.classes == tuple(range(281, 286))
+    (pug,) = taught_cases(["pug"], read_photos(listed_breeds, 32))
+    assert pug == other_cases(["pug"])[0]
+
+
+def test_kinds_that_nothing_is_known_of_are_drawn_and_not_judged() -> None:
+    (case,) = other_cases(["ocelot"])
+    assert (case.prompt, case.classes) == ("a photo of an ocelot", ())
 
 
 def test_a_prompt_is_judged_by_the_one_breed_that_it_names() -> None:
-    cases = prompt_cases(["un pug en la nieve", "a dog", "a pug and a beagle"])
-    assert [case.imagenet_class for case in cases] == [254, None, None]
+    prompts = ["un pug en la nieve", "a dog", "a pug and a beagle", "a cat", "two of them"]
+    cases = prompt_cases(prompts, "a photo of a dog")
+    assert [case.imagenet_class for case in cases] == [254, None, None, None, None]
+    assert [207 in case.classes for case in cases] == [True, True, True, False, True]
+    assert 283 in cases[3].classes
 
 
 def test_an_animal_is_read_from_its_instance_prompt() -> None:

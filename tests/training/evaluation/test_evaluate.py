@@ -22,7 +22,7 @@ from training.evaluation.judge import Judge
 from training.evaluation.photos import read_photos
 
 SEEDS = 4
-RATES = {"dog_rate", "top1", "top5"}
+RATES = {"class_rate", "top1", "top5"}
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_drawn_training_photo_is_found_and_shown_first(listed_breeds: Path) ->
         (["pugs"], "dataset: needed"),
         (["pugs", "--dataset", "nowhere"], "'nowhere' holds no prepared dataset"),
         (["pugs", "--dataset", "REX"], "has no pug"),
-        (["pugs", "--dataset", "UNLISTED"], "0 photos of pug from the official test list"),
+        (["pugs", "--dataset", "UNLISTED"], "0 photos of pug on its test list"),
         (["pugs", "--dataset", "LISTED", "--seeds", "2"], "seeds: gives 2 pictures"),
         (["pugs", "--seeds", "1"], "seeds: 1 is not from 2"),
         (["pugs", "--clip", "x"], "'pugs' was taught breeds"),

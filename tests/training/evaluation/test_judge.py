@@ -8,7 +8,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from data.breeds import BREEDS, find_breeds
-from data.efficientnet import CLASS_OF_SYNSET, DOG_CLASSES, Variant, load_efficientnet
+from data.classes import DOG_CLASSES
+from data.efficientnet import CLASS_OF_SYNSET, Variant, load_efficientnet
 from training.evaluation.judge import Judge
 from training.evaluation.metrics import class_rate, top_k_rate
 from training.pictures import pixels

@@ -11,6 +11,7 @@ from training.evaluation.metrics import (
     copying,
     diversity,
     kid,
+    nearest_mean,
     pixel_vectors,
     precision_recall_density_coverage,
     prior_preservation,
@@ -171,3 +172,9 @@ def test_a_photo_that_is_there_twice_is_still_copied() -> None:
 def test_too_few_pictures_are_refused_by_name(metric, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         metric()
+
+
+def test_each_picture_is_nearest_to_the_mean_of_one_group() -> None:
+    groups = [torch.tensor([[2.0, 0.0], [2.0, 0.2]]), torch.tensor([[0.0, 1.0], [0.2, 1.0]])]
+    features = torch.tensor([[9.0, 1.0], [0.1, 0.2], [1.0, 0.0]])
+    assert nearest_mean(features, groups).tolist() == [0, 1, 0]

@@ -4,15 +4,13 @@ from torch import Tensor, nn
 
 from training.labs.augmentation import AUGMENTATIONS, augment
 from training.labs.gan import (
-    Discriminator,
     GANConfig,
-    Generator,
     collapse_indicators,
-    critic,
     discriminator_loss,
     generator_loss,
     slerp,
 )
+from training.labs.gan_networks import Discriminator, Generator, critic
 from training.labs.material import Material
 
 

@@ -199,3 +199,12 @@ def test_a_film_may_be_a_gif(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     save_film(frames, tmp_path / "film.gif")
     assert Image.open(tmp_path / "film.gif").n_frames == 3
+
+
+def test_kinds_of_a_prepared_dataset_are_chosen_by_name_and_tell_their_class(cats: Path) -> None:
+    """All eight of a kind: half are on the test list, which is held out."""
+    material = read_material(cats, ["siamés"], 32)
+    assert (material.names, material.shown and material.shown.word) == (["Siamese"], "cat")
+    assert len(material.pictures) == len(material.held_out) == 4
+    with pytest.raises(ConfigError, match="the dataset has no Persian"):
+        read_material(cats, ["Persian"], 32)

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+SIZES_AT_ONCE = 2
+"""Requests of two sizes take turns without packing anew; more would take more memory each."""
+
 
 def pack(unet: nn.Module) -> None:
     """Have the plain convolutions and linear layers of `unet` keep their weights packed.
@@ -41,22 +44,22 @@ class PackedLinear(nn.Linear):
 
 
 class PackedConv2d(nn.Conv2d):
-    """A convolution that packs its weights at its first call, and anew for another size.
+    """A convolution that packs its weights when it first sees a picture's size.
 
-    oneDNN's choice of a layout depends on the size; the number of rows does not matter.
+    oneDNN's choice of a layout depends on height and width; the number of rows does not matter.
     """
 
-    packed: Tensor | None = None
-    places: tuple[int, int] = (0, 0)
-    """Height and width of the input that `packed` is for."""
+    packed: dict[tuple[int, int], Tensor] | None = None
+    """By height and width of the input, for the last `SIZES_AT_ONCE` new ones."""
 
     def forward(self, x: Tensor) -> Tensor:
         places = (x.shape[-2], x.shape[-1])
-        if self.packed is None or places != self.places:
+        if self.packed is None or places not in self.packed:
             self._pack(x)
+        assert self.packed is not None
         output: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x,
-            self.packed,
+            self.packed[places],
             self.bias,
             self.padding,
             self.stride,
@@ -69,8 +72,14 @@ class PackedConv2d(nn.Conv2d):
         return output
 
     def _pack(self, x: Tensor) -> None:
-        weight = self.weight.detach() if self.packed is None else self.packed.to_dense()
-        self.packed = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
+        if self.packed is None:
+            self.packed, weight = {}, self.weight.detach()
+        else:
+            weight = next(iter(self.packed.values())).to_dense()
+        if len(self.packed) == SIZES_AT_ONCE:
+            del self.packed[next(iter(self.packed))]
+        places = (x.shape[-2], x.shape[-1])
+        self.packed[places] = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
             weight.to_mkldnn(),
             list(self.padding),
             list(self.stride),
@@ -78,7 +87,6 @@ class PackedConv2d(nn.Conv2d):
             self.groups,
             list(x.shape),
         )
-        self.places = (x.shape[-2], x.shape[-1])
         self.weight = _shape_of(self.weight)
 
 

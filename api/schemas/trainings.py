@@ -41,6 +41,15 @@ class TrainingSettings(StrictBody):
     train_text_encoder: bool | None = Field(
         None, description="Train the text encoder as well.", examples=[True]
     )
+    train_only: list[Prompt] | None = Field(
+        None,
+        max_length=100,
+        description="With the method `full`: parts of the names of the weights to train.",
+        examples=[["attn2"]],
+    )
+    split: Literal["all", "train"] | None = Field(
+        None, description="`train` leaves out a dataset's test photos.", examples=["train"]
+    )
     rank: int | None = Field(None, ge=1, le=512, description="Of a LoRA.", examples=[16])
     alpha: float | None = Field(
         None, gt=0, le=1024, description="A LoRA is scaled by alpha / rank.", examples=[16.0]
@@ -71,7 +80,8 @@ class TrainingSettings(StrictBody):
         None, ge=0, le=1, description="Of the optimizer.", examples=[0.01]
     )
     schedule: (
-        Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"] | None
+        Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial", "one_cycle"]
+        | None
     ) = Field(None, description="Of the learning rate.", examples=["cosine"])
     warmup: int | None = Field(
         None, ge=0, le=100_000, description="Steps of a rising rate.", examples=[20]

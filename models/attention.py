@@ -9,6 +9,8 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.pipeline import in_bf16_on_cpu
+
 SAMPLED = 32
 """One key of so many tells how large a query's scores become."""
 MANY_SCORES = 1 << 20
@@ -20,8 +22,7 @@ SCORES_AT_ONCE = 1 << 24
 
 def speed_up(unet: nn.Module) -> None:
     """Have the transformer blocks of `unet` take `attend` where it pays: on a CPU in bf16."""
-    parameter = next(unet.parameters())
-    if (parameter.device.type, parameter.dtype) != ("cpu", torch.bfloat16):
+    if not in_bf16_on_cpu(unet):
         return
     for block in unet.modules():
         if isinstance(block, BasicTransformerBlock):

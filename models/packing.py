@@ -1,9 +1,12 @@
 """Weights in oneDNN's own layout, laid out once and not at every call: for a CPU in bf16."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from models.pipeline import in_bf16_on_cpu
 
 SIZES_AT_ONCE = 2
 """Requests of two sizes take turns without packing anew; more would take more memory each."""
@@ -16,14 +19,12 @@ def pack(unet: nn.Module) -> None:
     takes longer than the product itself where a batch has few rows. What is packed is not kept
     otherwise: `weight` is then NaN everywhere and tells shape, dtype and device only.
     """
-    parameter = next(unet.parameters())
-    if (parameter.device.type, parameter.dtype) != ("cpu", torch.bfloat16):
-        return
-    if not torch.backends.mkldnn.is_available():
+    if not in_bf16_on_cpu(unet) or not torch.backends.mkldnn.is_available():
         return
     for layer in list(unet.modules()):
         if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
             layer.__class__ = PackedConv2d
+            cast(PackedConv2d, layer).packed = {}
         elif type(layer) is nn.Linear:
             layer.__class__ = PackedLinear
 
@@ -49,17 +50,14 @@ class PackedConv2d(nn.Conv2d):
     oneDNN's choice of a layout depends on height and width; the number of rows does not matter.
     """
 
-    packed: dict[tuple[int, int], Tensor] | None = None
+    packed: dict[tuple[int, int], Tensor]
     """By height and width of the input, for the last `SIZES_AT_ONCE` new ones."""
 
     def forward(self, x: Tensor) -> Tensor:
-        places = (x.shape[-2], x.shape[-1])
-        if self.packed is None or places not in self.packed:
-            self._pack(x)
-        assert self.packed is not None
+        packed = self.packed.get((x.shape[-2], x.shape[-1]))
         output: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x,
-            self.packed[places],
+            self._pack(x) if packed is None else packed,
             self.bias,
             self.padding,
             self.stride,
@@ -71,15 +69,13 @@ class PackedConv2d(nn.Conv2d):
         )
         return output
 
-    def _pack(self, x: Tensor) -> None:
-        if self.packed is None:
-            self.packed, weight = {}, self.weight.detach()
-        else:
-            weight = next(iter(self.packed.values())).to_dense()
+    def _pack(self, x: Tensor) -> Tensor:
+        """The weights for inputs of the size of `x`, which are kept."""
+        any_size = next(iter(self.packed), None)
+        weight = self.weight.detach() if any_size is None else self.packed[any_size].to_dense()
         if len(self.packed) == SIZES_AT_ONCE:
             del self.packed[next(iter(self.packed))]
-        places = (x.shape[-2], x.shape[-1])
-        self.packed[places] = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
+        packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(  # type: ignore[call-arg]
             weight.to_mkldnn(),
             list(self.padding),
             list(self.stride),
@@ -87,7 +83,9 @@ class PackedConv2d(nn.Conv2d):
             self.groups,
             list(x.shape),
         )
+        self.packed[x.shape[-2], x.shape[-1]] = packed
         self.weight = _shape_of(self.weight)
+        return packed
 
 
 def _shape_of(weight: Tensor) -> nn.Parameter:

@@ -46,6 +46,12 @@ def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
     return torch.bfloat16 if in_hardware else torch.float32
 
 
+def in_bf16_on_cpu(module: torch.nn.Module) -> bool:
+    """Whether `module` computes where oneDNN's bf16 kernels do."""
+    parameter = next(module.parameters())
+    return (parameter.device.type, parameter.dtype) == ("cpu", torch.bfloat16)
+
+
 def load_pipeline(
     source: str,
     catalog: Catalog,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from training.checkpoints import Checkpoint, averaged
 from training.features import PerceptualFeatures, perceptual_distance
 from training.pass_through import pass_thumbnails
-from training.pictures import grid, normalise, random_crops, to_pictures
+from training.pictures import draw_crops, grid, normalise, to_pictures
 
 THUMBNAIL = 8
 """Pixels of a picture to one of the thumbnail that `thumbnail_weight` compares."""
@@ -108,25 +108,54 @@ def reconstruction_loss(
         kept = torch.arange(config.latent_channels) < share * config.latent_channels
         latents = latents * kept[:, None, None]
     decoded = vae.decode(latents).sample
-    l1 = (decoded - target).abs().mean()
-    thumbnails = F.avg_pool2d(decoded - target, THUMBNAIL).abs().mean()
-    with torch.no_grad():
-        wanted = features(enlarged(target, config.perceptual_scale))
-    perceptual = perceptual_distance(features(enlarged(decoded, config.perceptual_scale)), wanted)
+    found = compare(decoded, target, features, config.perceptual_scale)
     kl = posterior.kl().mean() / posterior.mean[0].numel()
     loss = (
-        l1
-        + config.thumbnail_weight * thumbnails
-        + config.perceptual_weight * perceptual
+        found.l1
+        + config.thumbnail_weight * found.thumbnails
+        + config.perceptual_weight * found.perceptual
         + config.kl_weight * kl
     )
-    parts = {"l1": l1, "thumbnails": thumbnails, "perceptual": perceptual, "kl": kl}
-    return loss, {name: part.item() for name, part in parts.items()}
+    return loss, found.figures() | {"kl": kl.item()}
 
 
-def enlarged(pictures: Tensor, scale: float) -> Tensor:
-    """`[B, 3, H, W]` as `[B, 3, scale * H, scale * W]`."""
-    return F.interpolate(pictures, scale_factor=scale, mode="bilinear")
+@dataclass(frozen=True)
+class Comparison:
+    """How far decoded pictures are from what they should be."""
+
+    l1: Tensor
+    thumbnails: Tensor
+    """L1 of the pictures shrunk by `THUMBNAIL`."""
+    perceptual: Tensor
+    seen: list[Tensor]
+    """Features of the decoded pictures, and of the wanted ones."""
+    wanted: list[Tensor]
+
+    def figures(self) -> dict[str, float]:
+        """The three distances, for curves."""
+        parts = {"l1": self.l1, "thumbnails": self.thumbnails, "perceptual": self.perceptual}
+        return {name: part.item() for name, part in parts.items()}
+
+
+def compare(
+    decoded: Tensor, target: Tensor, features: PerceptualFeatures, scale: float
+) -> Comparison:
+    """Of pictures `[B, 3, H, W]` in [-1, 1]; the features see them enlarged by `scale`."""
+
+    def look(pictures: Tensor) -> list[Tensor]:
+        seen: list[Tensor] = features(F.interpolate(pictures, scale_factor=scale, mode="bilinear"))
+        return seen
+
+    with torch.no_grad():
+        wanted = look(target)
+    seen = look(decoded)
+    return Comparison(
+        l1=(decoded - target).abs().mean(),
+        thumbnails=F.avg_pool2d(decoded - target, THUMBNAIL).abs().mean(),
+        perceptual=perceptual_distance(seen, wanted),
+        seen=seen,
+        wanted=wanted,
+    )
 
 
 def train_autoencoder(
@@ -161,8 +190,7 @@ def train_autoencoder(
     plain = replace(config, shrink_probability=0, mask_probability=0)
     bar = tqdm(total=total, initial=step, desc="autoencoder", unit="step")
     while step < total:
-        chosen = torch.randint(len(pictures), (config.batch_size,), generator=generator)
-        batch = normalise(random_crops(pictures[chosen], config.crop, generator))
+        batch = draw_crops(pictures, config.batch_size, config.crop, generator)
         with torch.autocast("cpu", torch.bfloat16):
             loss, parts = reconstruction_loss(
                 vae, features, batch, config if step < config.steps else plain, generator

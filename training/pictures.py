@@ -51,6 +51,12 @@ def random_crops(
     return torch.where(flipped[:, None, None, None], crops.flip(-1), crops)
 
 
+def draw_crops(pictures: Tensor, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """`count` random windows `[count, 3, size, size]` of bytes `[N, 3, H, W]`, normalised."""
+    chosen = torch.randint(len(pictures), (count,), generator=generator)
+    return normalise(random_crops(pictures[chosen], size, generator))
+
+
 def normalise(pictures: Tensor) -> Tensor:
     """Bytes to [-1, 1] in `channels_last` order, as diffusers' autoencoders take them."""
     return pictures.float().div(127.5).sub(1).to(memory_format=torch.channels_last)

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training.autoencoder import THUMBNAIL, enlarged, report_reconstructions, warm_cosine
+from training.autoencoder import compare, report_reconstructions, warm_cosine
 from training.checkpoints import Checkpoint, averaged
-from training.features import PerceptualFeatures, perceptual_distance
-from training.pictures import normalise, random_crops
+from training.features import PerceptualFeatures
+from training.pictures import draw_crops
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,18 @@ def polish(
     writer = SummaryWriter(folder / "tensorboard" / "polish", purge_step=step)
     bar = tqdm(total=config.steps, initial=step, desc="polish", unit="step")
     while step < config.steps:
-        chosen = torch.randint(len(pictures), (config.batch_size,), generator=generator)
-        batch = normalise(random_crops(pictures[chosen], config.crop, generator))
+        batch = draw_crops(pictures, config.batch_size, config.crop, generator)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 latents = vae.encode(batch).latent_dist.sample(generator)
-                wanted = features(enlarged(batch, config.perceptual_scale))
             decoded = vae.decode(latents).sample
-            seen = features(enlarged(decoded, config.perceptual_scale))
-            l1 = (decoded - batch).abs().mean()
-            thumbnails = F.avg_pool2d(decoded - batch, THUMBNAIL).abs().mean()
-            perceptual = perceptual_distance(seen, wanted)
-            likeness = l1 + thumbnails + config.perceptual_weight * perceptual
-            doubt = -torch.stack([score.mean() for score in adversary(seen)]).mean()
+            found = compare(decoded, batch, features, config.perceptual_scale)
+            likeness = found.l1 + found.thumbnails + config.perceptual_weight * found.perceptual
+            doubt = -torch.stack([score.mean() for score in adversary(found.seen)]).mean()
         gradient = torch.autograd.grad(likeness, decoded, retain_graph=True)[0]
         if step >= config.adversarial_from:
-            pull = torch.autograd.grad(doubt, seen, retain_graph=True)
-            pull = torch.autograd.grad(seen, decoded, pull, retain_graph=True)[0]
+            pull = torch.autograd.grad(doubt, found.seen, retain_graph=True)
+            pull = torch.autograd.grad(found.seen, decoded, pull, retain_graph=True)[0]
             gradient = gradient + config.adversarial_share * pull * gradient.norm() / pull.norm()
         optimizer.zero_grad(set_to_none=True)
         decoded.backward(gradient)
@@ -125,16 +120,16 @@ def polish(
         schedule.step()
         ema.step(parameters)
         with torch.autocast("cpu", torch.bfloat16):
-            told = hinge(adversary(wanted), adversary([layer.detach() for layer in seen]))
+            told = hinge(adversary(found.wanted), adversary([s.detach() for s in found.seen]))
         opponent.zero_grad(set_to_none=True)
         told.backward()
         opponent.step()
         step += 1
         bar.update()
-        bar.set_postfix(l1=f"{l1.item():.3f}", hinge=f"{told.item():.2f}")
-        parts = {"l1": l1, "thumbnails": thumbnails, "perceptual": perceptual, "hinge": told}
-        for name, value in parts.items():
-            writer.add_scalar(name, value.item(), step)
+        figures = found.figures() | {"hinge": told.item()}
+        bar.set_postfix(l1=f"{figures['l1']:.3f}", hinge=f"{figures['hinge']:.2f}")
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
         if step % config.checkpoint_every == 0 or step == config.steps:
             checkpoint.save(step)
             with averaged(ema, parameters):

@@ -74,3 +74,19 @@ def draw_with(pipeline: StableDiffusionPipeline) -> np.ndarray:
 
 def largest_difference(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one - other).max())
+
+
+def small_unet(dtype: torch.dtype) -> UNet2DConditionModel:
+    """Two levels, attention in the upper one."""
+    torch.manual_seed(0)
+    made = UNet2DConditionModel(
+        sample_size=32,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+    return made.to(dtype).eval()

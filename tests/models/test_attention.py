@@ -1,10 +1,10 @@
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.attention import MANY_SCORES, ManyTokens, attend, speed_up
+from tests.models.shapes import small_unet
 
 
 def heads(tokens: int, size: int = 40, batch: int = 1, seed: int = 0) -> Tensor:
@@ -54,30 +54,15 @@ def test_scores_that_are_out_of_all_bounds_are_left_to_torch() -> None:
     assert torch.equal(attend(query, key, value), expected)
 
 
-def unet(dtype: torch.dtype) -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    made = UNet2DConditionModel(
-        sample_size=32,
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=32,
-        attention_head_dim=4,
-        norm_num_groups=8,
-    )
-    return made.to(dtype).eval()
-
-
 @torch.inference_mode()
 def test_a_unet_draws_the_same_with_it() -> None:
-    model = unet(torch.bfloat16)
+    model = small_unet(torch.bfloat16)
     inputs = (
         torch.randn(2, 4, 32, 32).bfloat16(),
         torch.tensor(500),
         torch.randn(2, 7, 32).bfloat16(),
     )
-    expected = unet(torch.float32)(inputs[0].float(), inputs[1], inputs[2].float()).sample
+    expected = small_unet(torch.float32)(inputs[0].float(), inputs[1], inputs[2].float()).sample
     plain = model(*inputs).sample
     speed_up(model)
     assert MANY_SCORES < 2 * 4 * 1024 * 1024
@@ -88,7 +73,7 @@ def test_a_unet_draws_the_same_with_it() -> None:
 
 def test_only_bf16_on_a_cpu_is_given_another_attention() -> None:
     for dtype, chosen in ((torch.float32, False), (torch.bfloat16, True)):
-        model = unet(dtype)
+        model = small_unet(dtype)
         speed_up(model)
         kinds = {type(processor) for processor in model.attn_processors.values()}
         assert (ManyTokens in kinds) == chosen

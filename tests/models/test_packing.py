@@ -2,34 +2,19 @@ from copy import deepcopy
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from torch import nn
 
 from models.packing import PackedConv2d, PackedLinear, pack
+from tests.models.shapes import small_unet
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
 )
 
 
-def small_unet(dtype: torch.dtype = torch.bfloat16) -> UNet2DConditionModel:
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=32,
-        attention_head_dim=4,
-    )
-    return unet.to(dtype, memory_format=torch.channels_last).eval()
-
-
 @torch.inference_mode()
 def test_pictures_of_any_size_and_number_stay_the_same_to_the_bit() -> None:
-    plain = small_unet()
+    plain = small_unet(torch.bfloat16).to(memory_format=torch.channels_last)
     packed = deepcopy(plain)
     pack(packed)
     assert {type(layer) for layer in packed.modules()} >= {PackedConv2d, PackedLinear}

@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from data.classes import photo_class
 from training.config import ConfigError
 from training.evaluation.card import LABELS
 from training.evaluation.cases import (
@@ -19,14 +18,13 @@ from training.evaluation.drawing import reconstruct
 from training.evaluation.judge import Judgement
 from training.evaluation.metrics import (
     class_drift,
-    class_rate,
     diversity,
     prior_preservation,
     similarity_across,
     subject_similarity,
 )
 from training.evaluation.photos import RealPhotos, crop_photos, needed_dataset, read_photos
-from training.evaluation.setting import Bench, Findings, judge_drawn
+from training.evaluation.setting import Bench, Findings, judge_drawn, rates
 
 
 def evaluate_animal(bench: Bench) -> Findings:
@@ -96,15 +94,10 @@ def judged_sets(
     """Similarity, class rate and diversity of all that was drawn, and the photos' own."""
     rebuilt_pictures = reconstruct(bench.manifest, bench.catalog, real.pictures)
     rebuilt = bench.judge(rebuilt_pictures, progress="judging reconstructions")
-    classes = photo_class(animal.class_word).imagenet
-
-    def of_class(found: Judgement) -> dict[str, float]:
-        return {"class_rate": class_rate(found.probabilities, classes)} if classes else {}
-
     sets = {
         kind: {
             "similarity": subject_similarity(found.features, real_judged.features),
-            **of_class(found),
+            **rates(found, animal.case),
             "diversity": diversity(found.features),
         }
         for kind, found in judged.items()
@@ -112,7 +105,7 @@ def judged_sets(
     for kind, found in (("reconstructed", rebuilt), ("real", real_judged)):
         sets[kind] = {
             "similarity": similarity_across(found.features, real_judged.features, real.photo),
-            **of_class(found),
+            **rates(found, animal.case),
         }
     return sets
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from data.breeds import BREEDS, breeds_in
 from data.captions import instance_captions, with_article
-from data.classes import DOG_CLASSES, DOGS, PhotoClass, judged_classes
+from data.classes import DOG_CLASSES, DOGS, PhotoClass, judged_classes, photo_class
 from data.efficientnet import CLASS_OF_SYNSET
 from models.manifest import Manifest
 from training.config import ConfigError
@@ -78,7 +78,8 @@ class Animal:
     def case(self) -> Case:
         """Its plain captions."""
         texts = instance_captions(self.name, self.class_word, "whole")
-        return Case(self.name, texts["en"][0], texts["es"][0])
+        classes = photo_class(self.class_word).imagenet
+        return Case(self.name, texts["en"][0], texts["es"][0], classes=classes)
 
 
 def animal_of(manifest: Manifest) -> Animal:

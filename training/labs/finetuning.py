@@ -26,6 +26,7 @@ from training.checkpoints import save_pipeline
 from training.config import ConfigError, build, check_least
 from training.dreambooth import dreambooth
 from training.dreambooth_config import DreamBoothConfig
+from training.evaluation.breeds import mean_rates
 from training.evaluation.cases import taught_cases
 from training.evaluation.drawing import Drawer
 from training.evaluation.judge import Judge
@@ -224,7 +225,7 @@ def judge_all(
             before.append(of_class.features)
             told = [rates(found, case) for found, case in zip(own, cases, strict=True)]
             scores[name] = {
-                **{key: sum(rate[key] for rate in told) / len(told) for key in told[0]},
+                **mean_rates(told),
                 "kid": kid(torch.cat([found.features for found in own]), reference).mean,
                 "diversity": sum(diversity(found.features) for found in own) / len(own),
                 "drift": max(0.0, class_drift(before[0], of_class.features)),

@@ -456,8 +456,9 @@ class LocalEngine:
                 for _ in range(sample.rows)
             ]
             watchers = [watcher for sample in samples for watcher in sample.watchers]
+            twins = all(sample.rows == 2 for sample in samples)
             predicted = self._call_unet(
-                base, inputs, times.to(self._device), embeddings, rows, watchers
+                base, inputs, times.to(self._device), embeddings, rows, watchers, twins
             )
             parts = predicted.split([sample.rows for sample in samples])
             return list(zip(samples, parts, strict=True))
@@ -476,11 +477,15 @@ class LocalEngine:
         embeddings: Tensor,
         rows: Sequence[Layers | None],
         watchers: Sequence[HeatMaps | None],
+        twins: bool = False,
     ) -> Tensor:
-        """One U-Net call on `[B, C, h, w]`; in halves, now and later, where memory runs out."""
+        """One U-Net call on `[B, C, h, w]`; in halves, now and later, where memory runs out.
+
+        With `twins`, rows 2i and 2i + 1 differ in their prompts only.
+        """
         unet = base.pipeline.unet
         try:
-            with base.rows.use(rows), watched(unet, watchers):
+            with base.rows.use(rows), base.twins.use(twins), watched(unet, watchers):
                 output: Tensor = unet(
                     inputs.to(unet.dtype, memory_format=torch.channels_last),
                     times,

@@ -91,7 +91,7 @@ class RowAdapters:
         """Make the component ready for an adapter of these layers."""
         for name in layers.keys() - self._hooked:
             layer = self._component.get_submodule(name)
-            layer.register_forward_hook(partial(self._add, name))
+            layer.register_forward_hook(partial(self._add, name), prepend=True)
             self._hooked.add(name)
 
     @contextmanager
@@ -109,7 +109,8 @@ class RowAdapters:
         """The layer's output with the update of each row."""
         if not self._rows:
             return None
-        pairs = [layers.get(name) if layers else None for layers in self._rows]
+        rows = self._rows[:: len(self._rows) // len(output)]  # twin rows may come as one
+        pairs = [layers.get(name) if layers else None for layers in rows]
         touched = [index for index, pair in enumerate(pairs) if pair is not None]
         if not touched:
             return None

@@ -23,6 +23,7 @@ from models.manifest import ADAPTER_FILE
 from models.packing import pack
 from models.pipeline import load_pipeline
 from models.prompts import PromptEncoder
+from models.twins import TwinRows
 
 NO_REVISION = ""
 """Of a base that the catalog does not hold: a path or a hub id."""
@@ -38,6 +39,7 @@ class Base:
     scheduler_config: Mapping[str, Any] = field(init=False)
     prompts: PromptEncoder = field(init=False)
     rows: RowAdapters = field(init=False)
+    twins: TwinRows = field(init=False)
     adapters: dict[str, tuple[str, Adapter]] = field(default_factory=dict)
     """Revision and weights by name."""
     size: int = field(init=False)
@@ -49,6 +51,7 @@ class Base:
         self.scheduler_config = pipeline.scheduler.config
         self.prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder)
         self.rows = RowAdapters(pipeline.unet)
+        self.twins = TwinRows(pipeline.unet)
         speed_up(pipeline.unet)
         pack(pipeline.unet)
         components = [pipeline.unet, pipeline.vae, pipeline.text_encoder]

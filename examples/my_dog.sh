@@ -4,9 +4,9 @@
 #   make serve                       # in another terminal
 #   examples/my_dog.sh my_photos rex
 #
-# Both words may be left out. PRESET is quick, balanced or thorough; BASE a model to start from;
-# SETTINGS a JSON object of single settings; DOGBOOTH_URL and DOGBOOTH_KEY say where the service
-# is and what it asks for; OUTPUT is the folder that the pictures are saved in.
+# Both words may be left out. PRESET is quick, balanced (where it is not set) or thorough; BASE a
+# model to start from; SETTINGS a JSON object of single settings; DOGBOOTH_URL and DOGBOOTH_KEY say
+# where the service is and what it asks for; OUTPUT is the folder that the pictures are saved in.
 set -eu
 
 here=$(dirname "$0")
@@ -42,7 +42,7 @@ reason() {
 }
 
 [ -d "$folder" ] || fail "no folder $folder"
-set -- -F "name=$name" -F "preset=${PRESET:-quick}"
+set -- -F "name=$name" -F "preset=${PRESET:-balanced}"
 [ -z "${BASE:-}" ] || set -- "$@" -F "base=$BASE"
 [ -z "${SETTINGS:-}" ] || set -- "$@" --form-string "settings=$SETTINGS"
 for photo in "$folder"/*; do

@@ -7,107 +7,41 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from data.breeds import BREEDS
-from data.captions import with_article
-from data.classes import DOGS
-from data.scenes import SCENES
 from models.catalog import Catalog
 from models.errors import ModelsError
 from models.manifest import Manifest
-from models.pipeline import choose_device, load_pipeline
 from models.schedulers import make_scheduler
-from training.adapters import add_unet_adapter, low_rank_change, save_adapter
-from training.attention import choose_attention
+from training.adapters import low_rank_change, save_adapter
 from training.caching import fingerprint, weights_of
-from training.captioning import base_captions, tokenise
+from training.captioning import breed_captions
 from training.checkpoints import Checkpoint, averaged
 from training.config import ConfigError, plain
 from training.distill_config import DistillConfig
 from training.errors import Diverged, Stopped
 from training.optimizers import make_schedule
 from training.pictures import pixels
-from training.preparation import check_base, choose_precision
 from training.publishing import check_names
 from training.report import say
 from training.sampling import STEPS, sheet
 from training.stopping import stop_requests
+from training.student import Student, prepare
 from training.trajectories import NoiseLevels, Trajectories, draw_trajectories, noise_levels
 from training.versions import library_versions
-from training.weights import DTYPES
 
 SHOWN, SEEDS = 6, 4
 """Rows and columns of the grids that are published, of the student and of its teacher."""
-
-
-@dataclass(frozen=True)
-class Student:
-    """A base with its LoRA, and what both are told."""
-
-    pipeline: StableDiffusionPipeline
-    embeddings: Tensor
-    """`[T + 1, window, D]`: a prompt a row, the last one empty."""
-    accelerator: Accelerator
-    parameters: list[nn.Parameter]
-    """The LoRA's."""
-
-    def predict(self, latents: Tensor, timesteps: Tensor, texts: Tensor) -> Tensor:
-        """What the U-Net predicts of latents `[B, C, h, w]`, in fp32."""
-        with self.accelerator.autocast():
-            found = self.pipeline.unet(latents, timesteps, self.embeddings[texts]).sample
-        predicted: Tensor = found.float()
-        return predicted
-
-    def velocity(self, latents: Tensor, timesteps: Tensor, texts: Tensor) -> Tensor:
-        """The velocity that the prediction means."""
-        predicted = self.predict(latents, timesteps, texts)
-        if self.predicts_velocity:
-            return predicted
-        signal, noise = self._shares(timesteps)
-        return (predicted - noise * latents) / signal
-
-    def target(self, velocity: Tensor, latents: Tensor, timesteps: Tensor) -> Tensor:
-        """The prediction that means `velocity`: itself, or noise = sin(a) x + cos(a) v."""
-        if self.predicts_velocity:
-            return velocity
-        signal, noise = self._shares(timesteps)
-        return noise * latents + signal * velocity
-
-    def teacher(
-        self, guidance_scale: float, latents: Tensor, timesteps: Tensor, texts: Tensor
-    ) -> Tensor:
-        """The base's velocity with guidance (Ho and Salimans 2022, arXiv 2207.12598, eq. 6)."""
-        unet, nothing = self.pipeline.unet, torch.full_like(texts, len(self.embeddings) - 1)
-        unet.disable_adapters()
-        both = self.velocity(
-            latents.repeat(2, 1, 1, 1), timesteps.repeat(2), torch.cat([nothing, texts])
-        )
-        unet.enable_adapters()
-        unconditional, conditional = both.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
-
-    @property
-    def predicts_velocity(self) -> bool:
-        """Whether the U-Net predicts the velocity, and not the noise."""
-        kind: str = self.pipeline.scheduler.config.prediction_type
-        return kind == "v_prediction"
-
-    def _shares(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        signal = self.pipeline.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-        return signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
 
 
 def distill(config: DistillConfig, catalog: Catalog, work: Path) -> Path:
@@ -133,7 +67,7 @@ def distill(config: DistillConfig, catalog: Catalog, work: Path) -> Path:
             partial(student.teacher, config.guidance_scale),
             levels,
             config.teacher_steps,
-            (pipeline.unet.config.in_channels, *latent_size(pipeline)),
+            student.latent_shape,
             [[prompts.index(text) for text in group] for group in groups],
             config.trajectories,
             config.seed,
@@ -212,52 +146,19 @@ NOT_OF_THE_RUN = ("name", "description", "replace", "checkpoint_every", "default
 
 
 def caption_groups(config: DistillConfig, catalog: Catalog) -> list[list[str]]:
-    """What the teacher is told: own prompts as one group, or one of each breed and one of dogs.
+    """What the teacher is told: own prompts as one group, or those of each breed of the base.
 
-    The first text of each group is a plain one. Raises ConfigError where there is nothing to say.
+    Raises ConfigError where there is nothing to say.
     """
     if config.prompts:
         return [list(config.prompts)]
     known: list[str] = []
     with suppress(ModelsError):
         known = catalog.get(config.base).manifest.breeds
-    names = [(breed.name, breed.spanish) for breed in BREEDS if breed.name in known]
-    if not names:
+    groups = breed_captions(known)
+    if not groups:
         raise ConfigError(f"prompts: needed, as the base {config.base!r} names no breed of dogs")
-    return [
-        list(
-            dict.fromkeys(
-                [f"a photo of {with_article(name)}"]
-                + [
-                    text
-                    for crop, scene in (*(("portrait", scene) for scene in SCENES), ("box", ""))
-                    for text in base_captions(name, spanish, crop, scene)
-                ]
-            )
-        )
-        for name, spanish in [*names, (DOGS.word, DOGS.spanish)]
-    ]
-
-
-@torch.no_grad()
-def prepare(config: DistillConfig, catalog: Catalog, prompts: Sequence[str]) -> Student:
-    """Load the base, encode all `prompts`, add the LoRA."""
-    device = choose_device(config.device)
-    precision = choose_precision("auto", device)
-    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
-    set_seed(config.seed)
-    pipeline = load_pipeline(config.base, catalog, device, DTYPES[precision])
-    check_base(pipeline)
-    for model in (pipeline.vae, pipeline.text_encoder):
-        model.requires_grad_(False)
-    encoded = [
-        pipeline.text_encoder(ids.to(device))[0]
-        for ids in tokenise(pipeline.tokenizer, [*prompts, ""]).split(256)
-    ]
-    choose_attention(pipeline.unet, device)
-    add_unet_adapter(pipeline.unet, config.rank, config.rank, config.lora_targets)
-    parameters = [p for p in pipeline.unet.parameters() if p.requires_grad]
-    return Student(pipeline, torch.cat(encoded), accelerator, parameters)
+    return groups
 
 
 def of_teacher(
@@ -275,12 +176,6 @@ def of_teacher(
             weights_of(nn.ParameterList(frozen), pipeline.text_encoder),
         ]
     )
-
-
-def latent_size(pipeline: StableDiffusionPipeline) -> tuple[int, int]:
-    """Height and width of the base's own latents."""
-    size = pipeline.unet.config.sample_size
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def batch_loss(
@@ -354,7 +249,7 @@ def publish(
         kind="adapter",
         base=config.base,
         description=config.description,
-        resolution=latent_size(pipeline)[0] * pipeline.vae_scale_factor,
+        resolution=student.latent_shape[1] * pipeline.vae_scale_factor,
         default_steps=config.drawing_steps,
         default_guidance_scale=1.0,
         default_scheduler=config.default_scheduler,

@@ -17,9 +17,10 @@ from models.schedulers import make_scheduler
 from tests.tiny import publish_base, tiny_pipeline
 from training.__main__ import main
 from training.config import ConfigError, build, read_toml
-from training.distill import batch_loss, caption_groups, distill, missed, prepare
+from training.distill import batch_loss, caption_groups, distill, missed
 from training.distill_config import DistillConfig
 from training.errors import Stopped
+from training.student import prepare
 from training.trajectories import Trajectories, draw_trajectories, noise_levels
 
 SHORT = DistillConfig(

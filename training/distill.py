@@ -40,6 +40,11 @@ from training.student import Student, prepare
 from training.trajectories import NoiseLevels, Trajectories, draw_trajectories, noise_levels
 from training.versions import library_versions
 
+NOT_OF_THE_RUN = (
+    *("name", "description", "replace", "checkpoint_every"),
+    *("default_steps", "default_scheduler"),
+)
+"""Settings that change no weight."""
 SHOWN, SEEDS = 6, 4
 """Rows and columns of the grids that are published, of the student and of its teacher."""
 
@@ -136,13 +141,9 @@ def distill(config: DistillConfig, catalog: Catalog, work: Path) -> Path:
         writer.add_scalar("missed", left, step)
         writer.close()
         say(f"of the variance of {config.held_out} held-out pictures the student misses {left:.1%}")
-        published = publish(config, catalog, student, running, left)
+        published = publish(config, catalog, student, groups, running, left)
     state.unlink(missing_ok=True)
     return published
-
-
-NOT_OF_THE_RUN = ("name", "description", "replace", "checkpoint_every", "default_steps")
-"""Settings that change no weight."""
 
 
 def caption_groups(config: DistillConfig, catalog: Catalog) -> list[list[str]]:
@@ -233,9 +234,17 @@ def draw(
 
 
 def publish(
-    config: DistillConfig, catalog: Catalog, student: Student, loss: float, left: float
+    config: DistillConfig,
+    catalog: Catalog,
+    student: Student,
+    groups: list[list[str]],
+    loss: float,
+    left: float,
 ) -> Path:
-    """Publish the LoRA, with a grid of what it draws and one of what its teacher drew."""
+    """Publish the LoRA, with a grid of what it draws of `groups` and one of what its teacher drew.
+
+    `loss` is that of the last steps, `left` what the student misses.
+    """
     pipeline = student.pipeline
     base: Manifest | None = None
     with suppress(ModelsError):
@@ -265,7 +274,6 @@ def publish(
         },
         **inherited,
     )
-    groups = caption_groups(config, catalog)
     shown = groups[0][:SHOWN] if config.prompts else [group[0] for group in groups][-SHOWN:]
     after = draw(student, shown, config.default_scheduler, config.drawing_steps, 1.0)
     pipeline.unet.disable_adapters()

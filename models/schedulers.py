@@ -40,6 +40,10 @@ SCHEDULERS: Mapping[str, SchedulerSpec] = {
     ),
     "unipc": SchedulerSpec("UniPCMultistepScheduler", "UniPC"),
     "lcm": SchedulerSpec("LCMScheduler", "LCM", max_steps=50),
+    # Begins at pure noise, which matters where steps are few (Lin et al. 2023, arXiv 2305.08891).
+    "ddim_trailing": SchedulerSpec(
+        "DDIMScheduler", "DDIM trailing", {"timestep_spacing": "trailing"}
+    ),
 }
 
 

@@ -107,6 +107,17 @@ def parser() -> argparse.ArgumentParser:
     add_settings(learn, DreamBoothConfig)
     learn.set_defaults(run=run_dreambooth)
 
+    shorten = commands.add_parser(
+        "distill",
+        help="teach a base to draw in few steps without guidance, and publish that as a LoRA",
+        description="Settings come from --config, then from the options.",
+    )
+    shorten.add_argument("--config", type=Path, help="a TOML file of settings")
+    from training.distill_config import DistillConfig
+
+    add_settings(shorten, DistillConfig)
+    shorten.set_defaults(run=run_distill)
+
     make = commands.add_parser(
         "pretrain", help="train a base from scratch: autoencoder, latents, U-Net (hours)"
     )
@@ -185,10 +196,7 @@ def train(options: argparse.Namespace, home: Path, report: "Report") -> Path | N
     from training.dreambooth import DreamBoothConfig, dreambooth
 
     report.event("preparing")
-    values = read_toml(options.config) if options.config else {}
-    fields = [field.name for field in dataclasses.fields(DreamBoothConfig)]
-    given = {name: getattr(options, name) for name in fields}
-    values |= {name: value for name, value in given.items() if value is not None}
+    values = settings_of(options, DreamBoothConfig)
     if options.photos is not None:
         values["dataset"] = prepare_photos(options, values, home)
     for key in ("name", "dataset"):
@@ -230,6 +238,26 @@ def prepare_photos(options: argparse.Namespace, values: dict[str, Any], home: Pa
         )
     processes.wait_for_everyone()
     return output
+
+
+def run_distill(options: argparse.Namespace, home: Path) -> Path:
+    """Distil a base, from the settings of --config and the options."""
+    from models.catalog import Catalog, embedded_folder
+    from training.distill import distill
+    from training.distill_config import DistillConfig
+
+    values = settings_of(options, DistillConfig)
+    if "name" not in values:
+        raise ConfigError("name: needed; give --name or set it in --config")
+    config = build(DistillConfig, values)
+    return distill(config, Catalog([home / "models", embedded_folder()]), home / "training")
+
+
+def settings_of(options: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """What --config says of the dataclass `kind`, and over it what the options say."""
+    values = read_toml(options.config) if options.config else {}
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(kind)}
+    return values | {name: value for name, value in given.items() if value is not None}
 
 
 def run_pretrain(options: argparse.Namespace, home: Path) -> Path | None:

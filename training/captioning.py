@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from data.breeds import BREEDS
 from data.captions import with_article
 from data.classes import DOGS, PhotoClass
 from data.scenes import SCENES
@@ -65,6 +66,24 @@ def base_captions(
             english, own = f"a photo of {with_article(name)}", f"un {shown.spanish} {spanish}"
             texts += [f"{english} {place}", f"{own} {place_es}"]
     return with_bare_letters(texts)
+
+
+def breed_captions(known: Sequence[str]) -> list[list[str]]:
+    """Every caption that a base of these breeds of dogs was taught: a group for each, and one for
+    dogs that no breed is told of. The first of a group is a plain one; unknown names have none."""
+    names = [(breed.name, breed.spanish) for breed in BREEDS if breed.name in known]
+    if not names:
+        return []
+    views = [*(("portrait", scene) for scene in SCENES), ("box", "")]
+    return [
+        list(
+            dict.fromkeys(
+                [f"a photo of {with_article(name)}"]
+                + [text for view in views for text in base_captions(name, spanish, *view)]
+            )
+        )
+        for name, spanish in [*names, (DOGS.word, DOGS.spanish)]
+    ]
 
 
 def with_bare_letters(texts: list[str]) -> list[str]:

@@ -14,13 +14,14 @@ from models.manifest import NAME_PATTERN, Manifest
 from training.adapters import save_adapter
 from training.checkpoints import save_pipeline
 from training.config import ConfigError, plain
+from training.distill_config import DistillConfig
 from training.dreambooth_config import DreamBoothConfig
 from training.preparation import Run
 from training.resuming import Progress
 from training.versions import library_versions
 
 
-def check_names(config: DreamBoothConfig, catalog: Catalog) -> None:
+def check_names(config: DreamBoothConfig | DistillConfig, catalog: Catalog) -> None:
     """Refuse a bad or taken name, or a base that is none, before the training and not after."""
     if not re.fullmatch(NAME_PATTERN.strip("^$"), config.name):
         raise ConfigError(f"name: {config.name!r} is not lower-case letters, digits, '.', '_', '-'")

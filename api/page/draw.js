@@ -12,7 +12,7 @@ const RUNNING = "dogbooth.running";
 const PREVIEWS = 12;
 const SCHEDULERS = [
   "ddim", "ddpm", "pndm", "lms", "euler", "euler_ancestral", "heun", "dpmpp_2m",
-  "dpmpp_2m_karras", "dpmpp_sde", "unipc", "lcm",
+  "dpmpp_2m_karras", "dpmpp_sde", "unipc", "lcm", "ddim_trailing",
 ];
 const NUMBERS = ["n", "seed", "steps", "guidance_scale", "width", "height"];
 const byId = (id) => document.getElementById(id);

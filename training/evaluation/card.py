@@ -52,7 +52,8 @@ def model_card(manifest: Manifest, record: Mapping[str, Any]) -> str:
 
 
 def _front_matter(manifest: Manifest) -> ModelCardData:
-    kinds = {"base": [], "checkpoint": ["dreambooth"], "adapter": ["dreambooth", "lora"]}
+    command = manifest.training.get("command", "dreambooth")
+    kinds = {"base": [], "checkpoint": [command], "adapter": [command, "lora"]}
     return ModelCardData(
         base_model=manifest.base,
         library_name="diffusers",
@@ -88,6 +89,8 @@ def _evaluation(record: Mapping[str, Any]) -> str:
         f"prompt (seeds 0 to {settings['seeds'] - 1}) at the defaults, judged by "
         f"{settings['judge']} (ImageNet weights) among 1,000 classes.",
     ]
+    if "one_picture" in record:
+        text.append(_seconds(record))
     if "breeds" in record:
         text += _breed_tables(record)
     elif "sets" in record:
@@ -99,6 +102,16 @@ def _evaluation(record: Mapping[str, Any]) -> str:
         ]
         text.append(_table(("prompt", "class", "breed in top 5"), rows))
     return "\n\n".join(text)
+
+
+def _seconds(record: Mapping[str, Any]) -> str:
+    found, settings = record["one_picture"], record["settings"]
+    times = ", ".join(f"{value:.2f} s by `{model}`" for model, value in found["seconds"].items())
+    threads = "one thread" if found["threads"] == 1 else f"{found['threads']} threads"
+    return (
+        f"One picture alone takes {times}: medians, drawn in turns, each at its own defaults "
+        f"({settings['device']}, {threads}, {settings['dtype']})."
+    )
 
 
 def _breed_tables(record: Mapping[str, Any]) -> list[str]:

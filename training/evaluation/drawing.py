@@ -1,6 +1,7 @@
 """Draws an evaluation's pictures through the engine that serves them, batched, by fixed seeds."""
 
 from collections.abc import Sequence
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from training.pictures import normalise, pixels
 MOST_PROMPTS = 1000
 """Requests that wait in the engine at once; all of a call's are submitted together."""
 DECODE_BATCH = 16
+TURNS = 7
 
 
 class Drawer:
@@ -49,6 +51,15 @@ class Drawer:
         return torch.stack(
             [pixels([made.image for made in handle.result().images]) for handle in bar]
         )
+
+    def seconds(self, models: Sequence[str], prompt: str) -> dict[str, float]:
+        """Seconds of one picture of `prompt` by each of `models`: medians of TURNS, in turns."""
+        found: dict[str, list[float]] = {model: [] for model in models}
+        for _ in range(1 + TURNS):  # the first one warms up
+            for model in models:
+                request = GenerationRequest(prompt, self._seeds[:1], model)
+                found[model].append(self._engine.submit(request).result().images[0].seconds)
+        return {model: median(times[1:]) for model, times in found.items()}
 
     def describe(self) -> dict[str, str]:
         """Device and dtype, for the record."""

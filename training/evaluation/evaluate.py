@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 from torch import Tensor
 
 from models.catalog import Catalog
@@ -98,7 +99,8 @@ def recorded_dataset(manifest: Manifest, home: Path) -> Path | None:
 
 def header(bench: Bench) -> dict[str, Any]:
     """What was evaluated, how, and with what."""
-    manifest = bench.manifest
+    manifest, base = bench.manifest, bench.base
+    models = [manifest.name] if base is None else [manifest.name, base.name]
     return {
         "model": manifest.name,
         "kind": manifest.kind,
@@ -113,6 +115,10 @@ def header(bench: Bench) -> dict[str, Any]:
             "resolution": manifest.resolution,
             **bench.drawer.describe(),
             "versions": library_versions(),
+        },
+        "one_picture": {
+            "seconds": bench.drawer.seconds(models, bench.class_prompt("dog")),
+            "threads": torch.get_num_threads(),
         },
     }
 

@@ -89,6 +89,9 @@ def test_the_command_judges_breeds_beside_photos_and_base_and_repeats_itself(
     assert (folder / MANIFEST_FILE).read_bytes() == before_second
     again = read(tmp_path / "elsewhere")
     assert again.pop("evaluated") >= record.pop("evaluated")
+    times, _ = again.pop("one_picture"), record.pop("one_picture")
+    assert set(times["seconds"]) == {"pugs", "tiny"} and min(times["seconds"].values()) > 0
+    assert "s by `pugs`" in card
     figures, repeated = dict(numbers(record)), dict(numbers(again))
     assert repeated.keys() == figures.keys()
     assert repeated == pytest.approx(figures, rel=0.05, abs=1 / 8)  # one picture of eight

@@ -173,7 +173,7 @@ async def start_training(
         Preset,
         Form(
             description="`quick`: 120 steps, up to three minutes on two busy cores with our "
-            "base; `balanced`: 600 steps; `thorough`: 1,500.",
+            "base; `balanced`: 500 steps; `thorough`: 1,500.",
             examples=["quick"],
         ),
     ] = "balanced",

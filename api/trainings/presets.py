@@ -18,7 +18,7 @@ PRESETS: dict[Preset, dict[str, Any]] = {
         "checkpoint_every": 20,
     },
     "balanced": {
-        "steps": 600,
+        "steps": 500,
         "class_images": 48,
         "sample_every": 100,
         "sample_images": 4,

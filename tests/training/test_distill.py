@@ -221,9 +221,10 @@ def test_the_command_reads_the_recipe_and_the_options_over_it(
     recipe = Path("training/recipes/few_steps.toml").resolve()
     assert build(DistillConfig, read_toml(recipe)).name == "dogbooth-few-steps"
     line = ["distill", "--config", str(recipe), "--base", "tiny", "--device", "cpu", "--rank", "2"]
+    line += ["--name", "few"]
     line += ["--trajectories", "4", "--held-out", "1", "--steps", "2", "--batch-size", "2"]
     assert main(line) == 0
-    manifest = Catalog([tmp_path / "models"]).get("dogbooth-few-steps").manifest
+    manifest = Catalog([tmp_path / "models"]).get("few").manifest
     assert manifest.base == "tiny" and manifest.training["config"]["rank"] == 2
 
 

@@ -9,6 +9,8 @@ from typing import Any
 class Group:
     """The account of one breed."""
 
+    spanish: str = ""
+    """What is called so in English, by its Spanish name."""
     found: int = 0
     """Files in its folder."""
     kept: int = 0
@@ -28,6 +30,7 @@ class Group:
         """As it stands in report.json; `found` is `kept` plus `dropped`."""
         assert self.found == self.kept + len(self.dropped)
         return {
+            "spanish": self.spanish,
             "found": self.found,
             "kept": self.kept,
             "dropped": len(self.dropped),

@@ -155,6 +155,7 @@ def select(
     progress = tqdm(total=sum(map(len, entries.values())), desc="checking", disable=None)
     for subject, files in entries.items():
         account = report.group(subject.name)
+        account.spanish = subject.spanish
         kept: list[Candidate] = []
         order = list(files)
         if settings.per_class is not None:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
 MOST_BYTES = 1_000_000
 """Of one stored notebook."""
-SECONDS_PER_CELL = 900
+SECONDS_PER_CELL = 1800
 COLOURS = 64
 QUALITY = 82
 

@@ -46,7 +46,11 @@ export function addLesson(body) {
 }
 
 /** "a photo of a pug": what one writes to get a breed that was learned. */
-export const breedSentence = (name) => t("stage.idea", { a: withArticle(breedNamed(name)) });
+export const breedSentence = (name) => t("stage.idea", { a: withArticle(kindNamed(name)) });
+
+/** What a dataset shows by that English name, a cat say; else the breed of dogs. */
+const kindNamed = (name) =>
+  datasets.flatMap(({ breeds }) => breeds).find((kind) => kind.name === name) ?? breedNamed(name);
 
 /** That of the first breed that is chosen, or may be. */
 export function exampleSentence() {
@@ -62,20 +66,17 @@ export function showLesson() {
   byId("dataset-field").hidden = datasets.length < 2;
   const before = new Set(chosenBreeds());
   const shown = datasets.find(({ name }) => name === select.value)?.breeds ?? [];
-  const inOrder = (a, b) => named(a.breed).localeCompare(named(b.breed), language());
-  const items = shown
-    .map(({ name, photos }) => ({ name, photos, breed: breedNamed(name) }))
-    .sort(inOrder)
-    .map((item) => itemOf(item, before.has(item.name)));
+  const inOrder = (a, b) => named(a).localeCompare(named(b), language());
+  const items = [...shown].sort(inOrder).map((kind) => itemOf(kind, before.has(kind.name)));
   list.querySelector(".check-list").replaceChildren(...items);
   changed();
 }
 
-function itemOf({ name, photos, breed }, checked) {
+function itemOf(kind, checked) {
   const label = document.createElement("label");
-  const box = Object.assign(document.createElement("input"), { type: "checkbox", value: name, checked });
+  const box = Object.assign(document.createElement("input"), { type: "checkbox", value: kind.name, checked });
   const words = document.createElement("span");
-  words.textContent = t("teach.breed", { breed: named(breed), photos });
+  words.textContent = t("teach.breed", { breed: named(kind), photos: kind.photos });
   label.append(box, words);
   return label;
 }

@@ -55,7 +55,9 @@ async function teach() {
   tellOfPhotos(new Map());
   const { elements } = form;
   const body = new FormData();
-  for (const name of ["name", "class", "base", "method", "preset"]) {
+  const fields = ["name", "base", "method", "preset"];
+  if (!learnsBreeds()) fields.push("class");
+  for (const name of fields) {
     if (elements[name].value) body.append(name, elements[name].value);
   }
   const steps = elements.steps.value;

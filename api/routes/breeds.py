@@ -34,15 +34,19 @@ def list_breeds(service: ServiceDependency) -> BreedList:
 
 @router.get("/datasets", summary="Which datasets are there?", dependencies=[requires("viewer")])
 def list_datasets(service: ServiceDependency) -> DatasetList:
-    """What `python -m data prepare` put under `DOGBOOTH_HOME/data`: `POST /trainings` learns
-    breeds from it.
+    """What `python -m data prepare` and `python -m data kinds` put under `DOGBOOTH_HOME/data`:
+    `POST /trainings` learns breeds from it.
     """
     return DatasetList(
         datasets=[
             DatasetInfo(
-                name=name,
-                breeds=[DatasetBreed(name=breed, photos=count) for breed, count in breeds.items()],
+                name=dataset.name,
+                class_word=dataset.class_word,
+                breeds=[
+                    DatasetBreed(name=kind.name, spanish=kind.spanish, photos=kind.photos)
+                    for kind in dataset.kinds
+                ],
             )
-            for name, breeds in prepared_datasets(service.settings.home).items()
+            for dataset in prepared_datasets(service.settings.home)
         ]
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path as FolderPath
 from typing import Annotated
 
 from anyio import to_thread
@@ -13,7 +14,7 @@ from pydantic import Json
 from api.access import Trainer, check_owner, requires
 from api.database.tables import TrainingRow
 from api.datasets import NAME_PATTERN as DATASET_PATTERN
-from api.datasets import chosen_breeds
+from api.datasets import prepared_dataset
 from api.errors import documented
 from api.paging import PageCursor, PageLimit
 from api.schemas.generate import NO_NUL
@@ -143,15 +144,15 @@ async def start_training(
         ),
     ] = None,
     class_word: Annotated[
-        str,
+        str | None,
         Form(
             alias="class",
             pattern=CLASS_PATTERN,
             max_length=40,
-            description="What the photos show.",
+            description="What the photos show, without it a dog. With breeds `dataset` tells it.",
             examples=["dog"],
         ),
-    ] = "dog",
+    ] = None,
     base: Annotated[
         str | None,
         Form(
@@ -192,14 +193,17 @@ async def start_training(
     """
     sent = [SentPhoto(photo.filename or "", photo.file) for photo in photos]
     single = {} if settings is None else settings.model_dump(exclude_none=True)
+    word, names = await to_thread.run_sync(
+        _lesson, service.settings.home, class_word, breeds, dataset, len(sent)
+    )
     config = {
-        "class": class_word,
+        "class": word,
         "base": await to_thread.run_sync(_base, service, base),
         "method": method,
         "preset": preset,
         "settings": resolve_settings(preset, single),
         "photos": len(sent),
-        "breeds": await to_thread.run_sync(_breeds, service, breeds, dataset, len(sent)),
+        "breeds": names,
         "dataset": dataset,
     }
     order = TrainingOrder(name, config, sent)
@@ -369,18 +373,26 @@ def _base(service: Service, asked: str | None) -> str:
     return entry.manifest.name
 
 
-def _breeds(
-    service: Service, asked: list[str] | None, dataset: str | None, photos: int
-) -> list[str]:
-    """English names of the breeds to learn; none where there are photos. Raises InvalidRequest."""
-    if not asked:
+def _lesson(
+    home: FolderPath, word: str | None, breeds: list[str] | None, dataset: str | None, photos: int
+) -> tuple[str, list[str]]:
+    """The class, and the English names of the breeds to learn: none where there are photos.
+
+    Raises InvalidRequest.
+    """
+    if not breeds:
         if dataset is not None:
             raise InvalidRequest(f"dataset {dataset!r}: goes with breeds, not with photos")
         if photos < MIN_PHOTOS:
             raise InvalidRequest(f"photos: {photos} were sent; at least {MIN_PHOTOS}, or breeds")
-        return []
+        return word or "dog", []
     if photos:
         raise InvalidRequest("breeds: go without photos; a training learns either")
     if dataset is None:
         raise InvalidRequest("dataset: needed with breeds")
-    return chosen_breeds(service.settings.home, dataset, asked)
+    prepared = prepared_dataset(home, dataset)
+    if word not in (None, prepared.class_word):
+        raise InvalidRequest(
+            f"class {word!r}: the dataset {dataset!r} shows {prepared.class_word!r}"
+        )
+    return prepared.class_word, prepared.named(breeds)

@@ -121,13 +121,22 @@ class DatasetBreed(BaseModel):
     """One breed of a dataset."""
 
     name: str = Field(description="In English, as `breeds` takes it.", examples=["pug"])
+    spanish: str = Field(description="In Spanish, as `breeds` takes it too.", examples=["carlino"])
     photos: int = Field(ge=1, description="How many there are of it.", examples=[150])
 
 
 class DatasetInfo(BaseModel):
     """One prepared dataset."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     name: str = Field(description="As `dataset` takes it.", examples=["stanford_dogs"])
+    class_word: str = Field(
+        serialization_alias="class",
+        validation_alias="class",
+        description="What its photos show.",
+        examples=["dog"],
+    )
     breeds: list[DatasetBreed] = Field(description="What can be learned from it.")
 
 

@@ -25,7 +25,10 @@ from models.engine import LocalEngine
 from models.requests import Limits
 from tests.api.scripted import ScriptedEngine
 from tests.api.waiting import wait_until
-from tests.training.conftest import two_breeds  # noqa: F401 a fixture that is wanted here too
+from tests.training.conftest import (  # noqa: F401 fixtures that are wanted here too
+    cats,
+    two_breeds,
+)
 
 LIMITS = Limits(max_side=64)
 

@@ -38,6 +38,12 @@ def flat(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
+def refusal(client: TestClient, **fields: Any) -> str:
+    """Why a training of breeds was refused."""
+    answer = client.post("/trainings", **form("x", photos=0, **fields))
+    return error_of(answer, 422, "invalid_request")
+
+
 def test_photos_become_a_model_that_is_served_at_once(own_app: FastAPI) -> None:
     with TestClient(own_app) as client:
         path = train(client, preset="quick")
@@ -110,10 +116,6 @@ def test_photos_that_cannot_be_used_are_named_each_with_its_reason(client: TestC
         ({"breeds": ["pug"]}, 422, "invalid_request", "breeds: go without photos"),
         ({"dataset": "x"}, 422, "invalid_request", "dataset 'x': goes with breeds"),
         ({"photos": 0, "breeds": ["pug"]}, 422, "invalid_request", "dataset: needed"),
-        (
-            {"photos": 0, "breeds": ["wolfhund"], "dataset": "x"},
-            *(422, "invalid_request", "unknown breed 'wolfhund'"),
-        ),
         (
             {"photos": 0, "breeds": ["pug"], "dataset": "x"},
             *(422, "invalid_request", "none of that name was prepared here"),
@@ -206,20 +208,50 @@ def test_breeds_of_a_prepared_dataset_are_learned(
         assert client.get("/datasets").json() == {"datasets": []}
         copytree(two_breeds, tmp_path / "data" / "dogs")
         (tmp_path / "data" / "unfinished").mkdir()
-        breeds = [{"name": name, "photos": 6} for name in ("beagle", "pug")]
-        assert client.get("/datasets").json() == {"datasets": [{"name": "dogs", "breeds": breeds}]}
-        path = train(client, "breeds", photos=0, breeds=["pug", "beagle"], dataset="dogs")
-        error = error_of(
-            client.post("/trainings", **form("x", photos=0, breeds="boxer", dataset="dogs")),
-            *(422, "invalid_request"),
+        breeds = [
+            {"name": name, "spanish": spanish, "photos": 6}
+            for name, spanish in (("beagle", "beagle"), ("pug", "carlino"))
+        ]
+        assert client.get("/datasets").json() == {
+            "datasets": [{"name": "dogs", "class": "dog", "breeds": breeds}]
+        }
+        path = train(client, "breeds", photos=0, breeds=["Carlino", "beagle"], dataset="dogs")
+        assert refusal(client, breeds="bóxer", dataset="dogs") == (
+            "breeds: dogs has no boxer (it has beagle, pug)"
         )
-        assert error == "breeds: dogs has no boxer"
+        error = refusal(client, breeds="wolfhund", dataset="dogs")
+        assert error.startswith("breeds: unknown breed 'wolfhund'")
         assert training_once(client, path, "succeeded")["breeds"] == ["pug", "beagle"]
         assert set(client.get("/models/breeds").json()["breeds"]) == {"pug", "beagle"}
         path = train(client, "odd", settings={"resolution": 100})
         failed = training_once(client, path, "failed")
         assert failed["error"]["code"] == "invalid_setting"
         assert "/" not in failed["error"]["message"]
+
+
+def test_breeds_of_cats_are_learned_by_the_names_of_their_dataset(
+    own_app: FastAPI, cats: Path, tmp_path: Path
+) -> None:
+    """Breeds of a dataset were looked up among those of dogs, whatever it showed."""
+    copytree(cats, tmp_path / "data" / "cats")
+    with TestClient(own_app) as client:
+        (listed,) = client.get("/datasets").json()["datasets"]
+        assert (listed["name"], listed["class"]) == ("cats", "cat")
+        assert [(kind["name"], kind["spanish"]) for kind in listed["breeds"]] == [
+            ("Bengal", "Bengal"),
+            ("Siamese", "siamés"),
+            ("cat", "gato"),
+        ]
+        error = refusal(client, breeds="pug", dataset="cats")
+        assert error == "breeds: cats has no pug (it has Bengal, Siamese, cat)"
+        error = refusal(client, breeds="Bengal", dataset="cats", **{"class": "dog"})
+        assert error == "class 'dog': the dataset 'cats' shows 'cat'"
+        path = train(client, "kitty", photos=0, breeds=["SIAMES", "bengal"], dataset="cats")
+        ended = training_once(client, path, "succeeded")
+        assert (ended["class"], ended["breeds"]) == ("cat", ["Siamese", "Bengal"])
+        assert set(client.get("/models/kitty").json()["breeds"]) == {"Siamese", "Bengal"}
+        drawn = client.post("/generate", json={"prompt": "a photo of a Bengal", "model": "kitty"})
+        assert drawn.status_code == 200, drawn.text
 
 
 def test_jobs_count_and_the_queue_is_bounded(kept: Settings) -> None:

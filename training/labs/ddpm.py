@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
 from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from training.checkpoints import Checkpoint
 from training.config import ConfigError, check_least
 from training.errors import Diverged, Stopped
+from training.labs.ddpm_network import HEAD, PATCH, PixelTransformer
 from training.labs.diffusion import (
     SCHEDULES,
     Predict,
@@ -49,11 +47,6 @@ from training.labs.runs import (
 from training.pictures import grid, normalise, pixels, to_pictures
 from training.stopping import stop_requests
 
-PATCH = 4
-"""The U-Net sees 4 x 4 pixels as one place of 48 channels: on a CPU 229 photos a second with 7.5
-million weights, where 2 x 2 pixels and 2.8 million gave 63."""
-DETAIL = 16
-"""Channels of each pixel that the U-Net hands to the last convolutions."""
 LEAST_NOISE = 0.05
 """Below this share of noise an error of x_0 counts no more than at it."""
 SHOWN = 32
@@ -76,13 +69,14 @@ class DDPMConfig:
     """What the network predicts: the velocity, or the noise."""
     timesteps: int = 1000
     """T of the forward process."""
-    steps: int = 800
+    steps: int = 4700
     batch_size: int = 32
-    learning_rate: float = 1e-3
-    channels: tuple[int, ...] = (128, 192)
+    learning_rate: float = 2e-3
+    channels: int = 128
+    layers: int = 6
     ema_decay: float = 0.995
     sampling_steps: int = 50
-    sample_every: int = 100
+    sample_every: int = 500
     samples: int = 192
     """Pictures that the finished network leaves for `python -m training.labs.scores`."""
     seed: int = 0
@@ -90,12 +84,11 @@ class DDPMConfig:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"schedule: {self.schedule!r} is none of {', '.join(SCHEDULES)}")
-        side = PATCH * 2 ** (len(self.channels) - 1)
-        if self.resolution < 8 or self.resolution % side:
-            raise ConfigError(f"resolution: {self.resolution} is no multiple of {side} from 8 on")
-        if any(width % 32 or width < 32 for width in self.channels):
-            raise ConfigError(f"channels: {self.channels} are not all multiples of 32")
-        least = {"steps": 1, "batch_size": 1, "timesteps": 2, "sampling_steps": 1}
+        if self.resolution < 8 or self.resolution % PATCH:
+            raise ConfigError(f"resolution: {self.resolution} is no multiple of {PATCH} from 8 on")
+        if self.channels < HEAD or self.channels % HEAD:
+            raise ConfigError(f"channels: {self.channels} is no multiple of {HEAD}")
+        least = {"steps": 1, "batch_size": 1, "timesteps": 2, "sampling_steps": 1, "layers": 1}
         check_least(self, least | {"sample_every": 1, "samples": 2})
         if self.sampling_steps > self.timesteps:
             raise ConfigError(
@@ -106,47 +99,20 @@ class DDPMConfig:
 # Training -------------------------------------------------------------------------------------
 
 
-class PixelUNet(nn.Module):
-    """diffusers' U-Net over patches of pixels, and three convolutions over the pixels themselves.
+class Denoiser(nn.Module):
+    """x_t `[B, 3, R, R]` and t `[B]` to the target, v or eps, by way of the photo x_0.
 
-    Both together say the photo x_0, and what is asked for, v or eps, follows from it and x_t. Noise
-    fills all 48 dimensions of a patch, photos few of them: a network of few channels can say a
-    photo, not a noise (Li and He 2025, arXiv 2511.13720). Attention at every size: what makes a
-    face is where its parts stand to each other.
+    The transformer says x_0; what is asked for follows from it and x_t.
     """
 
     def __init__(self, config: DDPMConfig) -> None:
         super().__init__()
-        self.unet = UNet2DModel(
-            sample_size=config.resolution // PATCH,
-            in_channels=3 * PATCH**2,
-            out_channels=DETAIL * PATCH**2,
-            block_out_channels=config.channels,
-            layers_per_block=1,
-            down_block_types=("AttnDownBlock2D",) * len(config.channels),
-            up_block_types=("AttnUpBlock2D",) * len(config.channels),
-            norm_num_groups=8,
-            attention_head_dim=32,
-        ).to(memory_format=torch.channels_last)
-        for module in self.unet.modules():
-            if isinstance(module, Attention):
-                module.set_processor(AttnProcessor())  # for few tokens the faster one on a CPU
-        self.detail = nn.Sequential(
-            nn.Conv2d(3 + DETAIL, 32, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 32, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 3, 3, padding=1),
-        ).to(memory_format=torch.channels_last)
+        self.network = PixelTransformer(config.resolution, config.channels, config.layers)
         self.target = config.target
         self.schedule: Tensor = SCHEDULES[config.schedule](config.timesteps)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        patches = F.pixel_unshuffle(x, PATCH).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = F.pixel_shuffle(self.unet(patches, t).sample, PATCH)
-            both = torch.cat([x.to(seen.dtype), seen], dim=1)
-            x0: Tensor = self.detail(both.contiguous(memory_format=torch.channels_last)).float()
+        x0: Tensor = self.network(x, t)
         a = self.schedule[t][:, None, None, None]
         of_noise: Tensor = (1 - a).sqrt().clamp(min=LEAST_NOISE)
         if self.target == "v":
@@ -160,18 +126,20 @@ def loss_of(predict: Predict, x0: Tensor, t: Tensor, noise: Tensor, a: Tensor, k
     return (predict(diffuse(x0, noise, a), t) - target).square().mean(dim=(1, 2, 3))
 
 
-def train(config: DDPMConfig, material: Material, folder: Path) -> tuple[PixelUNet, History]:
+def train(config: DDPMConfig, material: Material, folder: Path) -> tuple[Denoiser, History]:
     """Train for `config.steps`; the averaged network and the curves. Resumes exactly."""
     torch.manual_seed(config.seed)
     random = torch.Generator().manual_seed(config.seed)
     shown = torch.randn(SHOWN, 3, config.resolution, config.resolution, generator=random)
     schedule = SCHEDULES[config.schedule](config.timesteps)
-    unet = PixelUNet(config)
-    ema = deepcopy(unet).requires_grad_(False)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=config.learning_rate, fused=True)
+    network = Denoiser(config)
+    ema = deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), fused=True
+    )
     history = History()
     checkpoint = Checkpoint(
-        folder / "state.pt", random, unet=unet, ema=ema, optimizer=optimizer, history=history
+        folder / "state.pt", random, network=network, ema=ema, optimizer=optimizer, history=history
     )
     step = checkpoint.resume()
     with (
@@ -188,13 +156,13 @@ def train(config: DDPMConfig, material: Material, folder: Path) -> tuple[PixelUN
             noise = torch.randn(x0.shape, generator=random)
             t = torch.randint(config.timesteps, (len(x0),), generator=random)
             a = schedule[t][:, None, None, None]
-            loss = loss_of(unet, x0, t, noise, a, config.target).mean()
+            loss = loss_of(network, x0, t, noise, a, config.target).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             step += 1
-            lerp_average(ema, unet, config.ema_decay, step)
+            lerp_average(ema, network, config.ema_decay, step)
 
             row = {"step": step, "loss": loss.item()}
             if not math.isfinite(row["loss"]):
@@ -230,7 +198,7 @@ def held_out_loss(predict: Predict, material: Material, schedule: Tensor, target
 
 
 def draw(
-    unet: PixelUNet, config: DDPMConfig, count: int, seed: int, eta: float = 0.0
+    network: Denoiser, config: DDPMConfig, count: int, seed: int, eta: float = 0.0
 ) -> list[Image.Image]:
     """`count` pictures, batch by batch."""
     random = torch.Generator().manual_seed(seed)
@@ -239,26 +207,28 @@ def draw(
     made = []
     for part in tqdm(noise.split(64), desc="samples", unit="batch"):
         *_, (_, _, x0) = denoise(
-            unet, part, schedule, config.target, config.sampling_steps, eta, random
+            network, part, schedule, config.target, config.sampling_steps, eta, random
         )
         made += to_pictures(x0)
     return made
 
 
-def trajectory(unet: PixelUNet, config: DDPMConfig, seed: int, rows: int = 4) -> list[Image.Image]:
+def trajectory(
+    network: Denoiser, config: DDPMConfig, seed: int, rows: int = 4
+) -> list[Image.Image]:
     """The way from noise to `rows` pictures, a frame a step: x_t above, x_0 as seen then below."""
     random = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, 3, config.resolution, config.resolution, generator=random)
     schedule = SCHEDULES[config.schedule](config.timesteps)
-    path = denoise(unet, x, schedule, config.target, config.sampling_steps)
+    path = denoise(network, x, schedule, config.target, config.sampling_steps)
     return [grid(to_pictures(torch.cat([xt.clamp(-1, 1), x0])), rows) for _, xt, x0 in path]
 
 
-def load_unet(config: DDPMConfig, folder: Path) -> PixelUNet:
+def load_denoiser(config: DDPMConfig, folder: Path) -> Denoiser:
     """The averaged network of a finished run."""
-    unet = PixelUNet(config)
-    unet.load_state_dict(load_file(folder / "unet.safetensors"))
-    return unet
+    network = Denoiser(config)
+    network.load_state_dict(load_file(folder / "network.safetensors"))
+    return network
 
 
 def run(config: DDPMConfig, home: Path) -> Path:
@@ -266,13 +236,13 @@ def run(config: DDPMConfig, home: Path) -> Path:
     material = read_material(config.dataset, config.breeds, config.resolution)
     folder = home / config.name
     open_run(folder, config, material.fingerprint)
-    unet, history = train(config, material, folder)
-    save_network(unet, folder / "unet.safetensors")
+    network, history = train(config, material, folder)
+    save_network(network, folder / "network.safetensors")
     save_film([Image.open(p) for p in sorted((folder / "frames").iterdir())], folder / "film.webp")
-    save_film(trajectory(unet, config, config.seed), folder / "denoising.webp")
+    save_film(trajectory(network, config, config.seed), folder / "denoising.webp")
     curves(history).savefig(folder / "curves.png", dpi=90)
     save_samples(
-        folder, pixels(draw(unet, config, config.samples, config.seed)), history, material.names
+        folder, pixels(draw(network, config, config.samples, config.seed)), history, material.names
     )
     return folder
 

@@ -128,6 +128,25 @@ def test_breeds_of_a_dataset_are_taught(
     expect(run.get_by_text("Parado")).to_be_visible(timeout=LONG)
 
 
+def test_breeds_of_cats_are_called_and_taught_as_their_dataset_says(
+    open_page: OpenPage, service: str, home: Path, cats: Path
+) -> None:
+    copytree(cats, home / "data" / "cats")
+    page = open_page(view="#teach")
+    page.get_by_role("radio", name="a dataset of breeds").check()
+    page.get_by_label("Name of the model").first.fill("siamese")
+    page.get_by_role("checkbox", name="Siamese (8 photos)").check()
+    expect(page.locator("#name-hint")).to_have_text("Later you write “a photo of a Siamese”.")
+    page.get_by_role("button", name="Español").click()
+    expect(page.get_by_role("checkbox", name="siamés (8 fotos)")).to_be_checked()
+    page.get_by_role("button", name="Empezar").click()
+    run = page.get_by_role("article", name="siamese")
+    [training] = httpx.get(f"{service}/trainings?name=siamese").json()["trainings"]
+    assert (training["class"], training["breeds"]) == ("cat", ["Siamese"])
+    run.get_by_role("button", name="Parar siamese").click()
+    expect(run.get_by_text("Parado")).to_be_visible(timeout=LONG)
+
+
 def test_a_training_that_has_ended_is_removed_after_a_second_thought(
     open_page: OpenPage, service: str
 ) -> None:

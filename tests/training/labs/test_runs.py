@@ -23,7 +23,8 @@ GAN = gan.GANConfig(
 )
 DDPM = ddpm.DDPMConfig(
     resolution=16,
-    channels=(32, 32),
+    channels=32,
+    layers=1,
     steps=4,
     batch_size=2,
     timesteps=20,
@@ -31,7 +32,7 @@ DDPM = ddpm.DDPMConfig(
     sample_every=2,
     samples=8,
 )
-LABS = [(gan, GAN, "generator"), (ddpm, DDPM, "unet")]
+LABS = [(gan, GAN, "generator"), (ddpm, DDPM, "network")]
 
 
 @pytest.mark.parametrize(("lab", "config", "network"), LABS, ids=["gan", "ddpm"])

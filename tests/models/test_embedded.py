@@ -9,6 +9,8 @@ from models.catalog import Catalog, embedded_folder
 from models.engine import LocalEngine
 from models.requests import GenerationRequest
 
+SINGLE = ("bernese", "boxer", "chow-chow", "corgi", "doberman", "shih-tzu")
+
 
 def test_the_shipped_models_are_whole_and_small() -> None:
     catalog = Catalog([embedded_folder()])
@@ -17,14 +19,18 @@ def test_the_shipped_models_are_whole_and_small() -> None:
         "dogbooth-base": "base",
         "dogbooth-breeds": "adapter",
         "dogbooth-few-steps": "adapter",
+        "biscuit": "adapter",
+        **{f"dogbooth-{breed}": "adapter" for breed in SINGLE},
     }
     assert catalog.default_model() == "dogbooth-breeds"
     base, breeds = catalog.get("dogbooth-base"), catalog.get("dogbooth-breeds")
     assert "golden retriever" in base.manifest.breeds
     assert not set(base.manifest.breeds) & set(breeds.manifest.breeds)
     assert sum(p.stat().st_size for p in base.folder.rglob("*.safetensors")) < 60e6
-    few = catalog.get("dogbooth-few-steps")
-    for adapter in (breeds, few):
+    single = [catalog.get(f"dogbooth-{breed}") for breed in SINGLE]
+    taught = [breed for model in single for breed in model.manifest.breeds]
+    assert sorted(taught) == sorted(breeds.manifest.breeds)
+    for adapter in (breeds, catalog.get("dogbooth-few-steps"), catalog.get("biscuit"), *single):
         assert sum(p.stat().st_size for p in adapter.folder.rglob("*.safetensors")) < 5e6
 
 

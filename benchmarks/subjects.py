@@ -44,7 +44,7 @@ SUBJECTS = {
 }
 """Folder of photos -> name and class."""
 BASE = "dogbooth-base"
-SEEDS = 16
+SEEDS = 32
 SHOWN = 6
 MUST = "own similarity above the base's and every other model's by 2 standard errors"
 

@@ -62,7 +62,7 @@ def save_network(network: nn.Module, path: Path) -> None:
 def save_samples(folder: Path, pictures: Tensor, history: History, names: Sequence[str]) -> None:
     """Write bytes `[N, 3, R, R]` and `run.json`, what `python -m training.labs.scores` reads."""
     save_file({"pictures": pictures.contiguous()}, folder / SAMPLES)
-    record = {"seconds": round(history.seconds, 1), "breeds": list(names), "curves": history.rows}
+    record = {"seconds": round(history.seconds, 3), "breeds": list(names), "curves": history.rows}
     (folder / "run.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 

@@ -94,9 +94,10 @@ def open_page(browser: Browser, service: str) -> Iterator[OpenPage]:
 
 @pytest.fixture
 def empty_album(service: str) -> None:
-    """Removes every generation of the tests before."""
-    for generation in httpx.get(f"{service}/generations?limit=100").json()["generations"]:
-        httpx.delete(f"{service}/generations/{generation['id']}").raise_for_status()
+    """Removes every generation of the tests before; one that still runs is cancelled first."""
+    while left := httpx.get(f"{service}/generations?limit=100").json()["generations"]:
+        for generation in left:
+            httpx.delete(f"{service}/generations/{generation['id']}").raise_for_status()
 
 
 def draw(page: Page, prompt: str, **fields: Any) -> None:

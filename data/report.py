@@ -10,7 +10,7 @@ class Group:
     """The account of one breed."""
 
     spanish: str = ""
-    """What is called so in English, by its Spanish name."""
+    """Its name in Spanish."""
     found: int = 0
     """Files in its folder."""
     kept: int = 0

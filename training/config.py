@@ -86,6 +86,21 @@ def check_least(settings: Any, least: Mapping[str, float]) -> None:
             raise ConfigError(f"{key}: {getattr(settings, key)} is below {low}")
 
 
+def check_above_0(settings: Any, *keys: str) -> None:
+    """Raise ConfigError for one of these fields of `settings` that is set and not above 0."""
+    for key in keys:
+        value = getattr(settings, key)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{key}: {value} is not above 0")
+
+
+def check_share(settings: Any, key: str) -> None:
+    """Raise ConfigError where this field of `settings` is set and not between 0 and 1."""
+    value = getattr(settings, key)
+    if value is not None and not 0 < value < 1:
+        raise ConfigError(f"{key}: {value} is not between 0 and 1")
+
+
 def plain(settings: Any) -> dict[str, Any]:
     """A dataclass as JSON-ready data; paths keep their last part only."""
 

@@ -6,7 +6,6 @@
 import datetime as dt
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from models.catalog import Catalog
-from models.errors import ModelsError
 from models.manifest import Manifest
 from models.schedulers import make_scheduler
 from training.adapters import low_rank_change, save_adapter
@@ -32,7 +30,7 @@ from training.distill_config import DistillConfig
 from training.errors import Diverged, Stopped
 from training.optimizers import make_schedule
 from training.pictures import pixels
-from training.publishing import check_names
+from training.publishing import check_names, manifest_of
 from training.report import say
 from training.sampling import STEPS, sheet
 from training.stopping import stop_requests
@@ -109,9 +107,10 @@ def distill(config: DistillConfig, catalog: Catalog, work: Path) -> Path:
         stop.waits = True
         while step < config.steps and stop.signal is None:
             loss = batch_loss(student, training, points, config.batch_size, generator)
-            if not math.isfinite(loss.item()):
+            value = loss.item()
+            if not math.isfinite(value):
                 raise Diverged(
-                    f"the loss is {loss.item()} at step {step + 1}: lower learning_rate "
+                    f"the loss is {value} at step {step + 1}: lower learning_rate "
                     f"({config.learning_rate})"
                 )
             accelerator.backward(loss)
@@ -122,9 +121,9 @@ def distill(config: DistillConfig, catalog: Catalog, work: Path) -> Path:
             ema.step(parameters)
             step += 1
             bar.update()
-            running = loss.item() if running == 0 else 0.98 * running + 0.02 * loss.item()
+            running = value if running == 0 else 0.98 * running + 0.02 * value
             bar.set_postfix(loss=f"{running:.4f}", refresh=False)
-            writer.add_scalar("loss", loss.item(), step)
+            writer.add_scalar("loss", value, step)
             if config.checkpoint_every and step % config.checkpoint_every == 0:
                 checkpoint.save(step)
                 stop.saved = step
@@ -153,10 +152,8 @@ def caption_groups(config: DistillConfig, catalog: Catalog) -> list[list[str]]:
     """
     if config.prompts:
         return [list(config.prompts)]
-    known: list[str] = []
-    with suppress(ModelsError):
-        known = catalog.get(config.base).manifest.breeds
-    groups = breed_captions(known)
+    base = manifest_of(config.base, catalog)
+    groups = breed_captions([] if base is None else base.breeds)
     if not groups:
         raise ConfigError(f"prompts: needed, as the base {config.base!r} names no breed of dogs")
     return groups
@@ -246,9 +243,7 @@ def publish(
     `loss` is that of the last steps, `left` what the student misses.
     """
     pipeline = student.pipeline
-    base: Manifest | None = None
-    with suppress(ModelsError):
-        base = catalog.get(config.base).manifest
+    base = manifest_of(config.base, catalog)
     inherited: dict[str, Any] = {}
     if base is not None:
         inherited = {"class_prompt": base.class_prompt, "breeds": base.breeds}

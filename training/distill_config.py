@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from models.schedulers import check_scheduler
 from training.adapters import LoraTargets
-from training.config import ConfigError, check_least
+from training.config import ConfigError, check_above_0, check_least, check_share
 
 LEAST = {
     "points": 1,
@@ -67,13 +67,10 @@ class DistillConfig:
     def __post_init__(self) -> None:
         check_least(self, LEAST)
         check_scheduler(self.default_scheduler, self.drawing_steps)
-        for key in ("learning_rate", "max_grad_norm"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(f"{key}: {getattr(self, key)} is not above 0")
+        check_above_0(self, "learning_rate", "max_grad_norm")
         if self.guidance_scale < 1:
             raise ConfigError(f"guidance_scale: {self.guidance_scale} is below 1")
-        if not 0 < self.ema_decay < 1:
-            raise ConfigError(f"ema_decay: {self.ema_decay} is not between 0 and 1")
+        check_share(self, "ema_decay")
         if self.held_out >= self.trajectories:
             raise ConfigError(
                 f"held_out: {self.held_out} leaves none of {self.trajectories} trajectories"

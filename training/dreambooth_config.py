@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from training.adapters import LoraTargets
-from training.config import ConfigError, check_least
+from training.config import ConfigError, check_above_0, check_least, check_share
 from training.optimizers import OptimizerName
 
 Method = Literal["lora", "full", "embedding"]
@@ -130,14 +130,10 @@ class DreamBoothConfig:
 
     def __post_init__(self) -> None:
         check_least(self, LEAST)
-        for key in ("learning_rate", "max_grad_norm", "snr_gamma", "alpha"):
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ConfigError(f"{key}: {value} is not above 0")
+        check_above_0(self, "learning_rate", "max_grad_norm", "snr_gamma", "alpha")
         if not 0 <= self.caption_dropout < 1:
             raise ConfigError(f"caption_dropout: {self.caption_dropout} is not in [0, 1)")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ConfigError(f"ema_decay: {self.ema_decay} is not between 0 and 1")
+        check_share(self, "ema_decay")
         if self.has_prior and self.prior == "generated" and self.class_images < 1:
             raise ConfigError(f"class_images: {self.class_images} is below 1")
         if self.has_prior and self.prior == "photos" and self.class_photos is None:

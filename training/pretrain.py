@@ -25,7 +25,7 @@ from training.autoencoder import (
 from training.base_unet import LatentSet, UNetConfig, build_unet, train_unet
 from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
-from training.config import ConfigError, plain
+from training.config import ConfigError, check_share, plain
 from training.pictures import frontal_weights, random_crops
 from training.polish import PolishConfig, polish
 from training.prepared import names_meant, pictures_of, read_prepared
@@ -69,8 +69,7 @@ class PretrainConfig:
     unet: UNetConfig = field(default_factory=UNetConfig)
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1:
-            raise ConfigError(f"held_out: {self.held_out} is not between 0 and 1")
+        check_share(self, "held_out")
         drawn = max(stage.resolution for stage in self.unet.stages)
         if self.resolution != drawn:
             raise ConfigError(f"resolution: {self.resolution} is not the largest of unet.stages")

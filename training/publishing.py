@@ -4,7 +4,6 @@ import datetime as dt
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -30,6 +29,13 @@ def check_names(config: DreamBoothConfig | DistillConfig, catalog: Catalog) -> N
         raise ConfigError(f"name: a model {config.name!r} is published already (see --replace)")
     if kinds.get(config.base) == "adapter":
         raise ConfigError(f"base: {config.base!r} is itself an adapter; train on a whole model")
+
+
+def manifest_of(name: str, catalog: Catalog) -> Manifest | None:
+    """The manifest of a model; None where the catalog has none, as of a path or a hub id."""
+    with suppress(ModelsError):
+        return catalog.get(name).manifest
+    return None
 
 
 def published_from(folder: Path, config: DreamBoothConfig, catalog: Catalog) -> Path | None:
@@ -77,9 +83,8 @@ def make_manifest(
 ) -> Manifest:
     """Everything that the run was."""
     config = run.config
-    defaults: dict[str, Any] = {}
-    with suppress(ModelsError):
-        defaults = catalog.get(config.base).manifest.inherited()
+    base = manifest_of(config.base, catalog)
+    defaults = {} if base is None else base.inherited()
     defaults["class_prompt"] = run.gathered.class_prompts[0]
     tail = progress.losses[-50:]
     chosen = progress.best_step or progress.step

@@ -1,6 +1,7 @@
 """The network of `training/labs/ddpm.py`: a transformer over patches of pixels."""
 
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -73,9 +74,9 @@ class PixelTransformer(nn.Module):
         ).to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        angles = t[:, None] * 10_000.0 ** (-torch.arange(WAVES, device=t.device) / WAVES)
+        waves = get_timestep_embedding(t, 2 * WAVES, downscale_freq_shift=0)
         with torch.autocast("cpu", torch.bfloat16):
-            time = self.to_time(torch.cat([angles.sin(), angles.cos()], dim=1))
+            time = self.to_time(waves)
             tokens = self.to_tokens(F.pixel_unshuffle(x, PATCH).flatten(2).mT) + self.places
             for layer in self.layers:
                 tokens = layer(tokens, time)

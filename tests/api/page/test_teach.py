@@ -6,7 +6,7 @@ from shutil import copytree
 from typing import Any
 
 import httpx
-from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.api.page.conftest import OpenPage, drop, photos
 from tests.api.trained import form, photo
@@ -23,6 +23,17 @@ def start(page: Page, name: str, **fields: Any) -> None:
     for field, value in fields.items():
         page.locator(f"#training-{field}").fill(str(value))
     page.get_by_role("button", name="Start the training").click()
+
+
+def teach_breeds(page: Page, name: str) -> None:
+    """Begin a form that learns breeds of a dataset."""
+    page.get_by_role("radio", name="a dataset of breeds").check()
+    page.get_by_label("Name of the model").first.fill(name)
+
+
+def stop_in_spanish(run: Locator, name: str) -> None:
+    run.get_by_role("button", name=f"Parar {name}").click()
+    expect(run.get_by_text("Parado")).to_be_visible(timeout=LONG)
 
 
 def test_three_dropped_photos_become_a_model_that_draws(open_page: OpenPage, service: str) -> None:
@@ -110,9 +121,8 @@ def test_breeds_of_a_dataset_are_taught(
 ) -> None:
     copytree(two_breeds, home / "data" / "dogs")
     page = open_page(view="#teach")
-    page.get_by_role("radio", name="a dataset of breeds").check()
+    teach_breeds(page, "pugs")
     expect(page.locator("#drop")).to_be_hidden()
-    page.get_by_label("Name of the model").first.fill("pugs")
     page.get_by_role("button", name="Start the training").click()
     expect(page.get_by_role("alert")).to_contain_text("Breeds: is needed")
     page.get_by_role("checkbox", name="pug (6 photos)").check()
@@ -124,8 +134,7 @@ def test_breeds_of_a_dataset_are_taught(
     [training] = httpx.get(f"{service}/trainings?name=pugs").json()["trainings"]
     assert (training["breeds"], training["photos"]) == (["pug"], 0)
     expect(page.locator("#drop")).to_be_visible()
-    run.get_by_role("button", name="Parar pugs").click()
-    expect(run.get_by_text("Parado")).to_be_visible(timeout=LONG)
+    stop_in_spanish(run, "pugs")
 
 
 def test_breeds_of_cats_are_called_and_taught_as_their_dataset_says(
@@ -133,8 +142,7 @@ def test_breeds_of_cats_are_called_and_taught_as_their_dataset_says(
 ) -> None:
     copytree(cats, home / "data" / "cats")
     page = open_page(view="#teach")
-    page.get_by_role("radio", name="a dataset of breeds").check()
-    page.get_by_label("Name of the model").first.fill("siamese")
+    teach_breeds(page, "siamese")
     page.get_by_role("checkbox", name="Siamese (8 photos)").check()
     expect(page.locator("#name-hint")).to_have_text("Later you write “a photo of a Siamese”.")
     page.get_by_role("button", name="Español").click()
@@ -143,8 +151,7 @@ def test_breeds_of_cats_are_called_and_taught_as_their_dataset_says(
     run = page.get_by_role("article", name="siamese")
     [training] = httpx.get(f"{service}/trainings?name=siamese").json()["trainings"]
     assert (training["class"], training["breeds"]) == ("cat", ["Siamese"])
-    run.get_by_role("button", name="Parar siamese").click()
-    expect(run.get_by_text("Parado")).to_be_visible(timeout=LONG)
+    stop_in_spanish(run, "siamese")
 
 
 def test_a_training_that_has_ended_is_removed_after_a_second_thought(

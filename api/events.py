@@ -136,6 +136,7 @@ def _answer(
             scheduler=request.scheduler,
             width=request.width,
             height=request.height,
+            upscale=request.upscale,
             strength=None if request.init_image is None else request.strength,
         ),
         warnings=order.warnings,

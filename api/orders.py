@@ -82,6 +82,7 @@ def make_order(
         scheduler=body.scheduler,
         width=body.width,
         height=body.height,
+        upscale=body.upscale,
         init_image=init_image,
         strength=body.strength,
         preview_every=body.preview_every,

@@ -10,6 +10,7 @@ from models.errors import InvalidModel, InvalidRequest, ModelNotFound
 from models.prompt_weights import parse_weights
 from models.requests import GenerationRequest, Limits, ResolvedRequest
 from models.schedulers import check_scheduler
+from models.upscaler import UPSCALER_FOLDER
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ def resolve(request: GenerationRequest, catalog: Catalog, limits: Limits) -> Res
         seeds=request.seeds,
         model=request.model,
         negative_prompt=request.negative_prompt,
+        upscale=request.upscale,
         init_image=request.init_image,
         strength=DEFAULT_STRENGTH if request.strength is None else request.strength,
         preview_every=request.preview_every,
@@ -45,6 +47,7 @@ def resolve(request: GenerationRequest, catalog: Catalog, limits: Limits) -> Res
         height=_either(request.height, manifest.resolution),
     )
     _check(resolved, size_multiple(entry, catalog), limits)
+    _check_upscale(resolved, entry, catalog, limits)
     return resolved
 
 
@@ -54,13 +57,28 @@ def _either(value: T | None, default: T) -> T:
 
 def size_multiple(entry: CatalogEntry, catalog: Catalog) -> int:
     """The pixels that width and height must be a multiple of: VAE factor times U-Net factor."""
-    folder = entry.folder
-    if entry.manifest.kind == "adapter":
-        try:
-            folder = catalog.get(entry.manifest.base or "").folder
-        except ModelNotFound:
-            return STABLE_DIFFUSION_MULTIPLE
+    folder = _pipeline_folder(entry, catalog)
+    if folder is None:
+        return STABLE_DIFFUSION_MULTIPLE
     return _factor(folder / "vae") * _factor(folder / "unet")
+
+
+def largest_upscale(entry: CatalogEntry, catalog: Catalog) -> int:
+    """The `upscale` that the model's base has a decoder for; 1 where it has none."""
+    folder = _pipeline_folder(entry, catalog)
+    if folder is None or not (folder / UPSCALER_FOLDER).is_dir():
+        return 1
+    return _factor(folder / UPSCALER_FOLDER) // _factor(folder / "vae")
+
+
+def _pipeline_folder(entry: CatalogEntry, catalog: Catalog) -> Path | None:
+    """Where the model's U-Net is; None for an adapter whose base the catalog does not hold."""
+    if entry.manifest.kind != "adapter":
+        return entry.folder
+    try:
+        return catalog.get(entry.manifest.base or "").folder
+    except ModelNotFound:
+        return None
 
 
 def _factor(component: Path) -> int:
@@ -107,6 +125,27 @@ def _check(request: ResolvedRequest, multiple: int, limits: Limits) -> None:
             parse_weights(prompt)
         except ValueError as error:
             raise InvalidRequest(f"{field}: {error}") from error
+
+
+def _check_upscale(
+    request: ResolvedRequest, entry: CatalogEntry, catalog: Catalog, limits: Limits
+) -> None:
+    if request.upscale == 1:
+        return
+    most = largest_upscale(entry, catalog)
+    if most == 1:
+        raise InvalidRequest(
+            f"upscale {request.upscale}: the base of the model {request.model!r} has no upscaler"
+        )
+    if request.upscale != most:
+        raise InvalidRequest(
+            f"upscale {request.upscale}: the model {request.model!r} takes 1 or {most}"
+        )
+    for field, side in (("width", request.width), ("height", request.height)):
+        if side * most > limits.max_side:
+            raise InvalidRequest(
+                f"upscale {most}: {field} {side} becomes {side * most}, above {limits.max_side}"
+            )
 
 
 def _check_range(field: str, value: float, least: float, most: float) -> None:

@@ -525,9 +525,15 @@ class LocalEngine:
 
     def _finish(self, samples: Sequence[Sample], jobs: dict[int, Job]) -> None:
         """Decode samples of one group together; the last one of a job ends it."""
+        plain = [sample for sample in samples if sample.request.upscale == 1]
+        if plain and len(plain) < len(samples):
+            self._finish(plain, jobs)
+            self._finish([sample for sample in samples if sample.request.upscale > 1], jobs)
+            return
         base = samples[0].placement.base
         try:
-            pictures = decode(base, torch.cat([sample.latents for sample in samples]))
+            latents = torch.cat([sample.latents for sample in samples])
+            pictures = decode(base, latents, upscaled=not plain)
         except Exception as error:
             if len(samples) > 1:
                 for sample in samples:
@@ -580,10 +586,18 @@ class LocalEngine:
         self._end(job, Failed, code=code, message=message)
 
 
-def decode(base: Base, latents: Tensor, max_pixels: int = 1024 * 1024) -> list[Tensor]:
-    """Pictures `[3, H, W]` in [-1, 1] of `latents` `[B, C, h, w]`, at most `max_pixels` a call."""
-    vae = base.pipeline.vae
-    pixels = latents.shape[-2] * latents.shape[-1] * base.pipeline.vae_scale_factor**2
+def decode(
+    base: Base, latents: Tensor, max_pixels: int = 1024 * 1024, upscaled: bool = False
+) -> list[Tensor]:
+    """Pictures `[3, H, W]` in [-1, 1] of `latents` `[B, C, h, w]`, at most `max_pixels` a call.
+
+    With `upscaled`, by the base's upscaler.
+    """
+    vae = base.upscaler if upscaled else base.pipeline.vae
+    if vae is None:
+        raise GenerationFailed(f"{base.name}: its upscaler is gone")
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    pixels = latents.shape[-2] * latents.shape[-1] * factor**2
     scaled = (latents / vae.config.scaling_factor).to(vae.dtype, memory_format=torch.channels_last)
     return [
         picture.float()

@@ -29,6 +29,7 @@ def parameters_text(request: ResolvedRequest, seed: int) -> str:
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": seed,
         "Size": f"{request.width}x{request.height}",
+        **({"Hires upscale": request.upscale} if request.upscale > 1 else {}),
         **({"Denoising strength": f"{request.strength:g}"} if request.init_image else {}),
         "Model": request.model,
         "Version": f"dogbooth {__version__}",

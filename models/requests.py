@@ -24,6 +24,9 @@ class GenerationRequest:
     """A name in `models.schedulers.SCHEDULERS`."""
     width: int | None = None
     height: int | None = None
+    upscale: int = 1
+    """How many times wider and higher the finished picture is than it was drawn, by the decoder
+    that its base has for this (models/upscaler.py)."""
     init_image: Image.Image | None = field(default=None, repr=False)
     """A picture to start from instead of from noise; scaled to `width` and `height`."""
     strength: float | None = None

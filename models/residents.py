@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from models.attention import speed_up
 from models.catalog import Catalog
@@ -24,6 +24,7 @@ from models.packing import pack
 from models.pipeline import load_pipeline
 from models.prompts import PromptEncoder
 from models.twins import TwinRows
+from models.upscaler import load_upscaler
 
 NO_REVISION = ""
 """Of a base that the catalog does not hold: a path or a hub id."""
@@ -36,6 +37,8 @@ class Base:
     name: str
     revision: str
     pipeline: StableDiffusionPipeline
+    upscaler: AutoencoderKL | None = None
+    """Decodes latents to larger pictures, where asked."""
     scheduler_config: Mapping[str, Any] = field(init=False)
     prompts: PromptEncoder = field(init=False)
     rows: RowAdapters = field(init=False)
@@ -55,6 +58,8 @@ class Base:
         speed_up(pipeline.unet)
         pack(pipeline.unet)
         components = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
+        if self.upscaler is not None:
+            components.append(self.upscaler)
         if pipeline.safety_checker is not None:
             components.append(pipeline.safety_checker)
         self.size = sum(
@@ -249,7 +254,14 @@ class Residents:
                 if self._revision(name) == revision:
                     raise
             else:
-                return Base(name, revision, pipeline)
+                return Base(name, revision, pipeline, self._upscaler(name))
+
+    def _upscaler(self, name: str) -> AutoencoderKL | None:
+        try:
+            folder = self._catalog.get(name).folder
+        except ModelNotFound:
+            return None
+        return load_upscaler(folder, self._device, self._dtype)
 
     def _load_adapter(self, name: str, base: Base) -> Loaded:
         while True:

@@ -1,6 +1,7 @@
 """Tiny real models: a Stable Diffusion pipeline and a LoRA adapter that run in milliseconds."""
 
 from datetime import UTC, datetime
+from shutil import copytree
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.catalog import Catalog
 from models.manifest import Manifest
+from models.upscaler import UPSCALER_FOLDER
+from training.upscaler import with_another_stage
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -101,6 +104,17 @@ def publish_base(catalog: Catalog, name: str = "tiny", seed: int = 0, **fields: 
     """Publish a tiny pipeline of its own random weights; replaces one of the same name."""
     with catalog.publish(tiny_manifest(name, **fields), replace=True) as folder:
         tiny_pipeline(seed).save_pretrained(folder)
+
+
+def add_upscaler(catalog: Catalog, name: str = "tiny") -> AutoencoderKL:
+    """Give the base a decoder for twice the side that does not draw just its pictures enlarged."""
+    entry = catalog.get(name)
+    upscaler = with_another_stage(tiny_pipeline().vae).eval()
+    torch.nn.init.ones_(upscaler.decoder.conv_out.bias)
+    with catalog.publish(entry.manifest, replace=True) as folder:
+        copytree(entry.folder, folder, dirs_exist_ok=True)
+        upscaler.save_pretrained(folder / UPSCALER_FOLDER)
+    return upscaler
 
 
 def publish_adapter(catalog: Catalog, name: str, base: str = "tiny", **fields: Any) -> None:

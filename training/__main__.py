@@ -130,6 +130,17 @@ def parser() -> argparse.ArgumentParser:
     )
     make.set_defaults(run=run_pretrain)
 
+    enlarge = commands.add_parser(
+        "upscaler", help="train a decoder for a base that draws twice as large, and add it"
+    )
+    enlarge.add_argument("--config", type=Path, help="a recipe (default: the shipped one's)")
+    enlarge.add_argument("--base", help="a catalog name")
+    enlarge.add_argument(
+        "--dataset", type=Path, help="a folder that `python -m data prepare` wrote"
+    )
+    enlarge.add_argument("--work", type=Path, help="checkpoints, curves and samples")
+    enlarge.set_defaults(run=run_upscaler)
+
     judge = commands.add_parser(
         "evaluate",
         help="draw what a model was taught, judge it beside real photos, write its model card",
@@ -271,6 +282,20 @@ def run_pretrain(options: argparse.Namespace, home: Path) -> Path | None:
             values[key] = getattr(options, key)
     catalog = Catalog([options.output or home / "models"])
     return pretrain(build(PretrainConfig, values), catalog, options.until)
+
+
+def run_upscaler(options: argparse.Namespace, home: Path) -> Path:
+    """Train a larger decoder for a base."""
+    from models.catalog import Catalog, embedded_folder
+    from training.pretrain import recipe_path
+    from training.upscaler import UpscalerConfig, train_upscaler
+
+    values = read_toml(options.config or recipe_path("upscaler"))
+    for key in ("base", "dataset", "work"):
+        if getattr(options, key) is not None:
+            values[key] = getattr(options, key)
+    catalog = Catalog([home / "models", embedded_folder()])
+    return train_upscaler(build(UpscalerConfig, values), catalog)
 
 
 def run_evaluate(options: argparse.Namespace, home: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +19,8 @@ from training.features import PerceptualFeatures, perceptual_distance
 from training.pass_through import pass_thumbnails
 from training.pictures import draw_crops, grid, normalise, to_pictures
 
+Encode = Callable[[Tensor], DiagonalGaussianDistribution]
+"""From pictures `[B, 3, H, W]` in [-1, 1] to the distribution of their latents."""
 THUMBNAIL = 8
 """Pixels of a picture to one of the thumbnail that `thumbnail_weight` compares."""
 
@@ -239,11 +242,16 @@ def report_reconstructions(
     step: int,
     folder: Path,
     name: str = "autoencoder",
+    encode: Encode | None = None,
 ) -> None:
-    """Write PSNR, latent smoothness and a grid of originals over reconstructions."""
+    """Write PSNR, latent smoothness and a grid of originals over reconstructions.
+
+    The latents are `vae`'s own, or what `encode` makes.
+    """
     originals = normalise(held_out)
     with torch.autocast("cpu", torch.bfloat16):
-        latents = vae.encode(originals).latent_dist.mean.float()
+        posterior = vae.encode(originals).latent_dist if encode is None else encode(originals)
+        latents = posterior.mean.float()
         decoded = vae.decode(latents).sample.float().clamp(-1, 1)
     mse = ((decoded - originals) / 2).square().mean(dim=(1, 2, 3))
     writer.add_scalar("psnr_db", (-10 * mse.log10()).mean().item(), step)

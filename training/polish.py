@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from training.autoencoder import compare, report_reconstructions, warm_cosine
+from training.autoencoder import Encode, compare, report_reconstructions, warm_cosine
 from training.checkpoints import Checkpoint, averaged
 from training.features import PerceptualFeatures
 from training.pictures import draw_crops
@@ -62,6 +62,17 @@ def hinge(real: list[Tensor], fake: list[Tensor]) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def encoder_of(vae: AutoencoderKL, source: AutoencoderKL | None) -> Encode:
+    """What makes latents of pictures `[B, 3, H, W]` for `vae` to decode: its encoder or `source`'s,
+    the latter of pictures shrunk by as much as `vae` has more stages."""
+    if source is None:
+        return lambda pictures: vae.encode(pictures).latent_dist
+    source.requires_grad_(False).to(memory_format=torch.channels_last)
+    stages = [len(one.config.block_out_channels) for one in (vae, source)]
+    factor = 2 ** (stages[0] - stages[1])
+    return lambda pictures: source.encode(F.avg_pool2d(pictures, factor)).latent_dist
+
+
 def polish(
     vae: AutoencoderKL,
     pictures: Tensor,
@@ -69,12 +80,15 @@ def polish(
     config: PolishConfig,
     seed: int,
     folder: Path,
+    source: AutoencoderKL | None = None,
 ) -> AutoencoderKL:
     """Train `vae`'s decoder on bytes `[N, 3, H, W]`, from `folder`/polish.pt on; give the average.
 
-    The encoder, and so every latent, stays as it is.
+    The encoder, and so every latent, stays as it is. With `source`, the latents are its own, of the
+    pictures shrunk by as much as `vae` has more stages.
     """
     torch.manual_seed(seed)
+    encode = encoder_of(vae, source)
     vae.requires_grad_(False).to(memory_format=torch.channels_last)
     decoder = nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True)
     features = PerceptualFeatures().to(memory_format=torch.channels_last)
@@ -103,7 +117,7 @@ def polish(
         batch = draw_crops(pictures, config.batch_size, config.crop, generator)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                latents = vae.encode(batch).latent_dist.sample(generator)
+                latents = encode(batch).sample(generator)
             decoded = vae.decode(latents).sample
             found = compare(decoded, batch, features, config.perceptual_scale)
             likeness = found.l1 + found.thumbnails + config.perceptual_weight * found.perceptual
@@ -133,7 +147,7 @@ def polish(
         if step % config.checkpoint_every == 0 or step == config.steps:
             checkpoint.save(step)
             with averaged(ema, parameters):
-                report_reconstructions(vae, held_out[:8], writer, step, folder, "polish")
+                report_reconstructions(vae, held_out[:8], writer, step, folder, "polish", encode)
     writer.close()
     ema.copy_to(parameters)
     return vae

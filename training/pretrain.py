@@ -1,6 +1,7 @@
 """Pretraining of the embedded base: autoencoder, latents and U-Net, each resumed after a kill."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -75,9 +76,9 @@ class PretrainConfig:
             raise ConfigError(f"resolution: {self.resolution} is not the largest of unet.stages")
 
 
-def recipe_path() -> Path:
+def recipe_path(name: str = "embedded") -> Path:
     """The recipe that made the shipped weights."""
-    return Path(str(resources.files("training") / "recipes" / "embedded.toml"))
+    return Path(str(resources.files("training") / "recipes" / f"{name}.toml"))
 
 
 @dataclass(frozen=True)
@@ -98,23 +99,25 @@ class Photos:
     """Dogs, or what else they show."""
 
 
-def load_photos(config: PretrainConfig) -> Photos:
+def load_photos(
+    dataset: Path, resolution: int, exclude_breeds: Sequence[str], held_out: float, seed: int
+) -> Photos:
     """Read the prepared dataset; raise ConfigError when it is missing or too small."""
-    rows, report = read_prepared(config.dataset)
-    unseen = names_meant(rows, config.exclude_breeds)
+    rows, report = read_prepared(dataset)
+    unseen = names_meant(rows, exclude_breeds)
     rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed not in unseen])
     pictures = pictures_of(rows)
-    if pictures.shape[-1] < config.resolution:
+    if pictures.shape[-1] < resolution:
         raise ConfigError(
-            f"resolution: {config.resolution} px is above the dataset's {pictures.shape[-1]} px"
+            f"resolution: {resolution} px is above the dataset's {pictures.shape[-1]} px"
         )
     if "scene" not in rows.column_names:
         raise ConfigError(
-            f"dataset: {str(config.dataset)!r} tells no scenes; `python -m data prepare` it anew"
+            f"dataset: {str(dataset)!r} tells no scenes; `python -m data prepare` it anew"
         )
     sources = sorted(set(rows["source"]))
-    order = torch.randperm(len(sources), generator=torch.Generator().manual_seed(config.seed))
-    outside = {sources[i] for i in order[: max(1, int(config.held_out * len(sources)))]}
+    order = torch.randperm(len(sources), generator=torch.Generator().manual_seed(seed))
+    outside = {sources[i] for i in order[: max(1, int(held_out * len(sources)))]}
     is_outside = torch.tensor([source in outside for source in rows["source"]])
     return Photos(
         pictures=pictures,
@@ -132,7 +135,9 @@ def pretrain(config: PretrainConfig, catalog: Catalog, until: str = "unet") -> P
 
     A stage that was finished is not run again: it is read from `config.work`.
     """
-    photos = load_photos(config)
+    photos = load_photos(
+        config.dataset, config.resolution, config.exclude_breeds, config.held_out, config.seed
+    )
     seen = photos.pictures[photos.training]
     unseen = centre_crops(photos.pictures[photos.held_out], config.resolution)
     vae = train_autoencoder(seen, unseen, config.autoencoder, config.seed, config.work)

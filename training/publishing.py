@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from models.catalog import Catalog
-from models.errors import ModelsError
+from models.errors import ModelNotFound, ModelsError
 from models.manifest import NAME_PATTERN, Manifest
+from models.upscaler import copy_upscaler
 from training.adapters import save_adapter
 from training.checkpoints import save_pipeline
 from training.config import ConfigError, plain
@@ -73,6 +74,8 @@ def publish(
                 pipeline.fuse_lora(components=["unet", "text_encoder"])
                 pipeline.unload_lora_weights()
             save_pipeline(pipeline, folder)
+            with suppress(ModelNotFound):  # a base from elsewhere has none
+                copy_upscaler(catalog.get(config.base).folder, folder)
         for name, picture in grids.items():
             picture.save(folder / name)
     return catalog.get(config.name).folder

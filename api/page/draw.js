@@ -14,7 +14,7 @@ const SCHEDULERS = [
   "ddim", "ddpm", "pndm", "lms", "euler", "euler_ancestral", "heun", "dpmpp_2m",
   "dpmpp_2m_karras", "dpmpp_sde", "unipc", "lcm", "ddim_trailing",
 ];
-const NUMBERS = ["n", "seed", "steps", "guidance_scale", "width", "height"];
+const NUMBERS = ["n", "seed", "steps", "guidance_scale", "width", "height", "upscale"];
 const byId = (id) => document.getElementById(id);
 const form = byId("draw-form");
 const problem = byId("draw-problem");
@@ -57,7 +57,17 @@ function adoptModel(model) {
     side.placeholder = model.resolution;
     side.step = model.size_multiple;
   }
+  offerUpscale(model.upscale);
   suggest();
+}
+
+/** Pictures as drawn, or `most` times wider and higher where the model has a decoder for that. */
+function offerUpscale(most) {
+  const { upscale } = form.elements;
+  const wanted = upscale.value;
+  upscale.replaceChildren(new Option("1 ×", ""), ...(most > 1 ? [new Option(`${most} ×`, most)] : []));
+  upscale.value = Number(wanted) === most ? wanted : "";
+  byId("upscale-field").hidden = most === 1;
 }
 
 /** Under the empty stage: things that the chosen model can draw. */
@@ -265,6 +275,7 @@ export function fillForm({ answer, image }) {
   for (const name of ["steps", "guidance_scale", "width", "height", "scheduler", "negative_prompt"]) {
     elements[name].value = parameters[name];
   }
+  elements.upscale.value = parameters.upscale > 1 ? parameters.upscale : "";
   form.querySelector("details.settings").open = true;
   if (parameters.strength === null) say(status, "draw.filled");
   else {

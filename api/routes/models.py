@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +23,8 @@ from api.schemas.catalog import (
 )
 from api.service import Service, ServiceDependency
 from api.uploads import chunks, pack, take_upload
-from models.admission import size_multiple
-from models.catalog import CatalogEntry
+from models.admission import largest_upscale, size_multiple
+from models.catalog import Catalog, CatalogEntry
 from models.errors import GenerationFailed, InvalidModel
 from models.formats import Format
 from models.manifest import NAME_PATTERN
@@ -49,15 +49,15 @@ def list_models(service: ServiceDependency) -> ModelList:
         return ModelList(models=[])
     default = _default(service, entries)
     resident = service.engine.describe().resident
-    multiples: dict[str, int] = {}  # by base: there may be very many adapters
+    sizes: dict[str, dict[str, int]] = {}  # by base: there may be very many adapters
     infos = []
     for entry in entries:
         base = entry.manifest.base if entry.manifest.kind == "adapter" else None
         key = base or entry.manifest.name
         try:
-            if key not in multiples:
-                multiples[key] = size_multiple(entry, catalog)
-            infos.append(ModelInfo(**_fields(entry, multiples[key], default, resident)))
+            if key not in sizes:
+                sizes[key] = _sizes(entry, catalog)
+            infos.append(ModelInfo(**_fields(entry, sizes[key], default, resident)))
         except InvalidModel:
             continue
     return ModelList(models=infos)
@@ -268,14 +268,22 @@ def _default(service: Service, entries: Sequence[CatalogEntry] | None = None) ->
     return service.catalog.default_model(service.settings.default_model, entries)
 
 
+def _sizes(entry: CatalogEntry, catalog: Catalog) -> dict[str, int]:
+    """What the model's base makes of sizes; raises InvalidModel."""
+    return {
+        "size_multiple": size_multiple(entry, catalog),
+        "upscale": largest_upscale(entry, catalog),
+    }
+
+
 def _fields(
-    entry: CatalogEntry, multiple: int, default: str, resident: Sequence[str]
+    entry: CatalogEntry, sizes: Mapping[str, int], default: str, resident: Sequence[str]
 ) -> dict[str, Any]:
     manifest = entry.manifest
     has_preview = (entry.folder / PREVIEW_FILE).is_file()
     return {
         **manifest.model_dump(exclude={"training", "evaluation"}),
-        "size_multiple": multiple,
+        **sizes,
         "default": manifest.name == default,
         "resident": manifest.name in resident,
         "preview": f"/models/{manifest.name}/{PREVIEW_FILE}" if has_preview else None,
@@ -287,7 +295,7 @@ def _detail(entry: CatalogEntry, service: Service) -> ModelDetail:
     return ModelDetail(
         **_fields(
             entry,
-            size_multiple(entry, service.catalog),
+            _sizes(entry, service.catalog),
             _default(service),
             service.engine.describe().resident,
         ),

@@ -36,7 +36,8 @@ from api.schemas.openai import (
 )
 from api.schemas.service import Failure
 from api.service import Service, ServiceDependency
-from models.catalog import CatalogEntry
+from models.admission import largest_upscale
+from models.catalog import Catalog, CatalogEntry
 from models.picture import PictureFormat
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -190,12 +191,16 @@ async def _draw(
 def _translate(asked: ImageGeneration, fields: dict[str, Any], service: Service) -> GenerateRequest:
     """Our own request for OpenAI's; reads a manifest. Raises InvalidRequest or ModelNotFound."""
     width = height = None
+    model = asked.model or service.catalog.default_model(service.settings.default_model)
+    entry = service.catalog.get(model)
+    upscale = 1
     if asked.size not in (None, "auto"):
         width, height = map(int, asked.size.split("x"))
+        upscale = _upscale(width, height, entry, service.catalog)
+        width, height = width // upscale, height // upscale
     every = 0
     if asked.stream and asked.partial_images:
-        model = asked.model or service.catalog.default_model(service.settings.default_model)
-        steps = asked.steps or service.catalog.get(model).manifest.default_steps
+        steps = asked.steps or entry.manifest.default_steps
         every = math.ceil(steps / (asked.partial_images + 1))
     return make_body(
         prompt=asked.prompt,
@@ -207,6 +212,7 @@ def _translate(asked: ImageGeneration, fields: dict[str, Any], service: Service)
         scheduler=asked.scheduler,
         width=width,
         height=height,
+        upscale=upscale,
         n=asked.n or 1,
         format=asked.output_format or "png",
         preview_every=every,
@@ -214,8 +220,16 @@ def _translate(asked: ImageGeneration, fields: dict[str, Any], service: Service)
     )
 
 
+def _upscale(width: int, height: int, entry: CatalogEntry, catalog: Catalog) -> int:
+    """These clients know sizes only: the upscaler makes what is the native size enlarged."""
+    most = largest_upscale(entry, catalog)
+    native = most * entry.manifest.resolution
+    return most if (width, height) == (native, native) else 1
+
+
 def _size(answer: GenerateAnswer) -> str:
-    return f"{answer.parameters.width}x{answer.parameters.height}"
+    made = answer.parameters
+    return f"{made.width * made.upscale}x{made.height * made.upscale}"
 
 
 async def _stream(

@@ -31,7 +31,7 @@ from api.schemas.webui import (
 )
 from api.service import Service, ServiceDependency
 from api.webui import PREVIEW_EVERY, choose_model, find_scheduler, split_parameters, take_lora
-from models.errors import GenerationCancelled
+from models.errors import GenerationCancelled, InvalidRequest
 from models.picture import read_parameters
 from models.schedulers import SCHEDULERS
 
@@ -49,8 +49,9 @@ DRAWING_ERRORS = _errors(400, 404, 413, 422, 429, 500, 503, 504)
 async def txt2img(
     body: Txt2Img, request: Request, caller: Artist, service: ServiceDependency
 ) -> WebUiPictures:
-    """The WebUI's txt2img, with `<lora:NAME:1>` in the prompt; hires, scripts, ControlNet and the
-    like are ignored. What was interrupted answers no pictures."""
+    """The WebUI's txt2img, with `<lora:NAME:1>` in the prompt. Of hires, `enable_hr` and `hr_scale`
+    count (one decoder, no second pass); scripts, ControlNet and the like are ignored. What was
+    interrupted answers no pictures."""
     return await _draw(body, {}, request, caller, service)
 
 
@@ -201,11 +202,21 @@ def _translate(
         scheduler=find_scheduler(asked.sampler_name or asked.sampler_index, asked.scheduler),
         width=asked.width,
         height=asked.height,
+        upscale=_upscale(asked),
         n=(asked.batch_size or 1) * (asked.n_iter or 1),
         format="png",
         preview_every=PREVIEW_EVERY,
         **fields,
     )
+
+
+def _upscale(asked: Txt2Img) -> int:
+    if not asked.enable_hr:
+        return 1
+    scale = 2.0 if asked.hr_scale is None else asked.hr_scale
+    if not scale.is_integer():
+        raise InvalidRequest(f"hr_scale {scale:g}: must be a whole number")
+    return int(scale)
 
 
 def _info(answer: GenerateAnswer, files: list[bytes]) -> dict[str, Any]:

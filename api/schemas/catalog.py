@@ -37,6 +37,12 @@ class ModelInfo(BaseModel):
     size_multiple: int = Field(
         ge=1, description="`width` and `height` must be multiples of this.", examples=[32]
     )
+    upscale: int = Field(
+        ge=1,
+        description="The largest `upscale` that a request may ask for; 1: its base has no decoder "
+        "for larger pictures.",
+        examples=[2],
+    )
     default_steps: int = Field(ge=1, description="Steps where none are asked.", examples=[25])
     default_guidance_scale: float = Field(
         ge=0, description="Guidance where none is asked.", examples=[4.0]

@@ -19,6 +19,7 @@ from models.schedulers import SCHEDULERS
 MIN_SIDE, MAX_SIDE = 16, 2048
 MAX_STEPS = 150
 MAX_IMAGES = 16
+MAX_UPSCALE = 8
 MAX_PROMPT_LENGTH = 1000
 MAX_TIMEOUT = 86400.0
 """Seconds; the service's own bound (DOGBOOTH_REQUEST_TIMEOUT) is usually lower."""
@@ -124,6 +125,14 @@ class GenerateRequest(Drawing):
         le=MAX_SIDE,
         description="Pixels, a multiple of what the model needs; its native size where left out.",
         examples=[128],
+    )
+    upscale: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_UPSCALE,
+        description="How many times wider and higher than drawn the picture becomes, by a decoder "
+        "of its own: 1, or what the model's `upscale` says.",
+        examples=[2],
     )
     n: int = Field(
         default=1,
@@ -266,6 +275,9 @@ class Parameters(BaseModel):
     scheduler: str = Field(description="The sampler.", examples=["ddim"])
     width: int = Field(ge=1, description="Pixels.", examples=[128])
     height: int = Field(ge=1, description="Pixels.", examples=[128])
+    upscale: int = Field(
+        default=1, ge=1, description="How much larger than that the pictures are.", examples=[1]
+    )
     strength: float | None = Field(
         gt=0, le=1, description="Of `init_image`; null where there was none.", examples=[0.6]
     )

@@ -26,7 +26,7 @@ class ImageGeneration(Drawing):
         default="auto",
         pattern=SIZE_PATTERN,
         description="`WIDTHxHEIGHT` in pixels, multiples of what the model needs; `auto`: its "
-        "native size.",
+        "native size. That times its `upscale` is drawn at the native size and enlarged.",
         examples=["128x128"],
     )
     response_format: Literal["b64_json", "url"] | None = Field(

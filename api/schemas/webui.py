@@ -11,6 +11,7 @@ from api.schemas.generate import (
     MAX_PROMPT_LENGTH,
     MAX_SIDE,
     MAX_STEPS,
+    MAX_UPSCALE,
     MIN_SIDE,
     NO_NUL,
     Prompt,
@@ -92,6 +93,20 @@ class Txt2Img(StrictBody):
         le=MAX_SIDE,
         description="Pixels; the model's native size where left out.",
         examples=[128],
+    )
+    enable_hr: bool | None = Field(
+        default=False,
+        description="Whether the pictures are made larger than drawn, by `hr_scale`.",
+        examples=[False],
+    )
+    hr_scale: float | None = Field(
+        default=2.0,
+        ge=1,
+        le=MAX_UPSCALE,
+        allow_inf_nan=False,
+        description="How many times wider and higher, where `enable_hr` is set: a whole number "
+        "that the model's `upscale` allows.",
+        examples=[2],
     )
     batch_size: int | None = Field(
         default=1, ge=1, le=MAX_IMAGES, description="Pictures of a batch.", examples=[1]

@@ -28,6 +28,7 @@ from models.formats.components import (
 )
 from models.formats.tensor_file import TensorFile, open_tensors
 from models.manifest import PIPELINE_FILE
+from models.upscaler import copy_upscaler
 
 SCHEDULER_FILE = "scheduler_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -76,8 +77,8 @@ def inspect_folder(source: Path) -> Components:
 def take_folder(source: Path, components: Components, target: Path) -> None:
     """Write the pipeline in `source` to `target`: known fields and safetensors, nothing else.
 
-    `components` are what inspect_folder found. A safety checker is left out. Raises ModelRefused;
-    `target` is then to be thrown away.
+    `components` are what inspect_folder found. A safety checker and an upscaler are left out.
+    Raises ModelRefused; `target` is then to be thrown away.
     """
     label = f"scheduler/{SCHEDULER_FILE}"
     scheduler = make_scheduler(read_json(source / label, label), label)
@@ -150,6 +151,7 @@ def copy_frame(source: Path, target: Path) -> None:
         shutil.copyfile(source / part / "config.json", target / part / "config.json")
     for folder in ("scheduler", "tokenizer"):
         shutil.copytree(source / folder, target / folder)
+    copy_upscaler(source, target)
 
 
 def write_weights(states: Mapping[str, Mapping[str, Tensor]], target: Path) -> None:

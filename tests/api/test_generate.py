@@ -2,11 +2,14 @@ import io
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import ExifTags, Image, ImageChops
 
+from models.catalog import Catalog
 from tests.api.pictures import data_url, file_of
 from tests.api.scripted import ScriptedEngine
+from tests.tiny import add_upscaler
 
 PROMPT = "un perro golden retriever en la playa"
 
@@ -28,6 +31,7 @@ def test_a_prompt_alone_is_enough(client: TestClient) -> None:
         "scheduler": "ddim",
         "width": 32,
         "height": 32,
+        "upscale": 1,
         "strength": None,
     }
     [image] = answer["images"]
@@ -48,9 +52,24 @@ def test_every_parameter_is_used(client: TestClient) -> None:
     }
     answer = draw(client, model="rex", seed=3, format="webp", **asked)
     assert answer["model"] == "rex"
-    assert answer["parameters"] == {**asked, "strength": None}
+    assert answer["parameters"] == {**asked, "upscale": 1, "strength": None}
     picture = Image.open(io.BytesIO(client.get(answer["images"][0]["url"]).content))
     assert (picture.size, picture.format) == ((48, 64), "WEBP")
+
+
+def test_an_upscaled_picture_is_larger_and_says_so(own_app: FastAPI, catalog: Catalog) -> None:
+    with TestClient(own_app) as client:
+        refused = client.post("/generate", json={"prompt": PROMPT, "upscale": 2})
+        assert (refused.status_code, "has no upscaler" in refused.text) == (422, True)
+        add_upscaler(catalog)
+        assert [m["upscale"] for m in client.get("/models").json()["models"]] == [2, 2]
+        answer = draw(client, upscale=2, width=16)
+        assert (answer["parameters"]["width"], answer["parameters"]["upscale"]) == (16, 2)
+        [image] = answer["images"]
+        assert (image["width"], image["height"]) == (32, 64)
+        picture = Image.open(io.BytesIO(client.get(image["url"]).content))
+        assert picture.size == (32, 64)
+        assert "Size: 16x32, Hires upscale: 2, " in picture.text["parameters"]  # type: ignore[attr-defined]
 
 
 def test_the_same_seed_gives_the_same_bytes(client: TestClient) -> None:

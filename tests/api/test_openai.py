@@ -12,10 +12,12 @@ from fastapi import FastAPI
 from openai import OpenAI
 from PIL import Image
 
+from models.catalog import Catalog
 from models.engine import LocalEngine
 from tests.api.pictures import file_of
 from tests.api.scripted import ScriptedEngine
 from tests.api.waiting import in_background, wait_until
+from tests.tiny import add_upscaler
 
 PROMPT = "a photo of a beagle dog"
 
@@ -60,6 +62,16 @@ def test_links_can_be_fetched_in_the_format_and_size_asked_for(client: OpenAI) -
         got = httpx.get(image.url)
         assert got.headers["content-type"] == "image/webp"
         assert Image.open(io.BytesIO(got.content)).size == (48, 64)
+
+
+def test_twice_the_native_size_is_drawn_small_and_enlarged(address: str, catalog: Catalog) -> None:
+    add_upscaler(catalog)
+    client = OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+    answer = client.images.generate(prompt=PROMPT, size="64x64", output_format="png")  # type: ignore[call-overload]
+    assert answer.data is not None and answer.data[0].b64_json is not None
+    picture = Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json)))
+    assert (answer.size, picture.size) == ("64x64", (64, 64))
+    assert "Size: 32x32, Hires upscale: 2, " in picture.text["parameters"]  # type: ignore[attr-defined]
 
 
 def test_settings_of_stable_diffusion_stand_beside_openais(client: OpenAI, live: str) -> None:

@@ -14,11 +14,13 @@ from PIL import Image
 from webuiapi import WebUIApi
 from webuiapi.webuiapi import ControlNetUnit
 
+from models.catalog import Catalog
 from models.engine import LocalEngine
 from models.requests import Step
 from tests.api.pictures import file_of
 from tests.api.scripted import ScriptedEngine
 from tests.api.waiting import in_background, wait_until
+from tests.tiny import add_upscaler
 
 PROMPT = "a photo of a beagle dog"
 SMALL = {"width": 32, "height": 32, "steps": 2}
@@ -69,6 +71,15 @@ def test_img2img_starts_from_the_picture(webui: WebUIApi) -> None:
     assert result.image.size == (32, 32)
     assert "Denoising strength: 0.5" in result.image.text["parameters"]
     assert "init_images" not in result.parameters
+
+
+def test_hires_makes_larger_pictures(address: str, catalog: Catalog) -> None:
+    add_upscaler(catalog)
+    asked = {"prompt": PROMPT, "width": 32, "height": 32, "enable_hr": True}
+    [image] = connect(address).txt2img(**asked, hr_scale=2).images
+    assert image.size == (64, 64)
+    refused = httpx.post(f"{address}/sdapi/v1/txt2img", json={**asked, "hr_scale": 1.5})
+    assert (refused.status_code, "hr_scale 1.5" in refused.text) == (422, True)
 
 
 def test_what_a_client_leaves_out_is_the_models_own(live: str) -> None:

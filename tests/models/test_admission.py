@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.admission import resolve, size_multiple
+from models.admission import largest_upscale, resolve, size_multiple
 from models.catalog import Catalog
 from models.errors import InvalidModel, InvalidRequest, ModelNotFound
 from models.requests import GenerationRequest, Limits
-from tests.tiny import publish_adapter
+from tests.tiny import add_upscaler, publish_adapter
 
 
 def ask(catalog: Catalog, **fields: Any):
@@ -76,3 +76,17 @@ def test_a_model_without_configs_is_invalid(catalog: Catalog) -> None:
     (catalog.get("tiny").folder / "unet" / "config.json").unlink()
     with pytest.raises(InvalidModel, match=r"tiny/unet/config.json"):
         ask(catalog)
+
+
+def test_a_base_with_an_upscaler_draws_larger_pictures_and_says_how_much(catalog: Catalog) -> None:
+    entry = catalog.get("rex")
+    assert largest_upscale(entry, catalog) == 1
+    with pytest.raises(InvalidRequest, match="upscale 2: the base of the model 'rex' has no"):
+        ask(catalog, upscale=2)
+    add_upscaler(catalog, "tiny")
+    assert largest_upscale(entry, catalog) == 2
+    assert ask(catalog, upscale=2).upscale == 2
+    with pytest.raises(InvalidRequest, match="upscale 3: the model 'rex' takes 1 or 2"):
+        ask(catalog, upscale=3)
+    with pytest.raises(InvalidRequest, match="upscale 2: height 48 becomes 96, above 64"):
+        ask(catalog, upscale=2, height=48)

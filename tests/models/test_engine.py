@@ -14,6 +14,7 @@ from models.catalog import Catalog
 from models.engine import LocalEngine
 from models.errors import EngineClosed, GenerationCancelled, GenerationFailed, QueueFull
 from models.manifest import ADAPTER_FILE
+from models.pipeline import load_pipeline
 from models.requests import (
     Cancelled,
     Event,
@@ -28,7 +29,8 @@ from models.requests import (
     Step,
 )
 from models.sample import Sample
-from tests.tiny import publish_base
+from models.upscaler import UPSCALER_FOLDER
+from tests.tiny import add_upscaler, publish_base
 
 WAIT = 60.0
 LIMITS = Limits(max_steps=900, max_images=50)
@@ -95,6 +97,34 @@ def test_waiting_for_an_event_ends_in_time(narrow: LocalEngine) -> None:
         list(waiting.events(after=0, timeout=0.05))
     with pytest.raises(TimeoutError):
         waiting.result(timeout=0.05)
+
+
+def test_upscaled_pictures_come_of_the_same_latents_by_the_bases_upscaler(
+    engine: LocalEngine, catalog: Catalog
+) -> None:
+    upscaler = add_upscaler(catalog)
+    plain, large = (
+        engine.submit(replace(request(seeds=(7, 8), steps=6), upscale=factor)) for factor in (1, 2)
+    )
+    pipeline = load_pipeline("tiny", catalog, torch.device("cpu"), torch.float32)
+    pipeline.vae = upscaler
+    noise = torch.cat([torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(7))])
+    [wanted] = pipeline(
+        "a dog", num_inference_steps=6, guidance_scale=4.0, latents=noise, height=64, width=64
+    ).images
+    drawn = arrays(large)
+    assert [made.shape for made in arrays(plain)] == [(32, 32, 3)] * 2
+    assert [made.shape for made in drawn] == [(64, 64, 3)] * 2
+    assert np.abs(drawn[0] - np.asarray(wanted, dtype=int)).max() <= 1
+    assert large.result().request.upscale == 2
+
+
+def test_a_broken_upscaler_is_named(engine: LocalEngine, catalog: Catalog) -> None:
+    add_upscaler(catalog)
+    folder = catalog.get("tiny").folder / UPSCALER_FOLDER
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    with pytest.raises(GenerationFailed, match="tiny/upscaler: "):
+        engine.submit(request()).result(WAIT)
 
 
 def test_the_same_seed_gives_the_same_picture_alone_or_in_company(engine: LocalEngine) -> None:

@@ -22,7 +22,7 @@ from models.formats.metadata import header
 from models.manifest import ADAPTER_FILE, Manifest
 from models.pipeline import load_pipeline
 from tests.models.shapes import draw, draw_with, largest_difference, publish_shaped, shaped_pipeline
-from tests.tiny import tiny_manifest
+from tests.tiny import add_upscaler, tiny_manifest
 
 UNET = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
 UNET += ["conv1", "conv2", "conv_shortcut"]
@@ -174,6 +174,16 @@ def test_an_adapter_is_merged_into_a_whole_pipeline(
     export_model("rex", form, tmp_path / "rex", catalog)
     import_model(tmp_path / "rex", "back", catalog, base="base")
     assert largest_difference(draw(catalog, "rex"), draw(catalog, "back")) <= 1
+
+
+def test_a_merged_adapter_takes_its_bases_upscaler_along(catalog: Catalog, tmp_path: Path) -> None:
+    publish_shaped(catalog, "tiny", "tiny")
+    add_upscaler(catalog, "tiny")
+    publish_lora(catalog, "fido", "tiny", "tiny")
+    export_model("fido", "diffusers", tmp_path / "fido", catalog)
+    assert (tmp_path / "fido" / "upscaler" / "diffusion_pytorch_model.safetensors").is_file()
+    import_model(tmp_path / "fido", "back", catalog)  # which takes known parts only
+    assert not (catalog.get("back").folder / "upscaler").exists()
 
 
 @pytest.mark.parametrize("form", ["kohya", "lora"])

@@ -1,5 +1,6 @@
 import io
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ def test_the_text_has_the_a1111_form() -> None:
         "Steps: 25, Sampler: DPM++ 2M Karras, CFG scale: 4, Seed: 42, Size: 128x96, "
         f"Model: dogbooth-breeds, Version: dogbooth {models.__version__}"
     )
+
+
+def test_the_text_tells_of_an_enlarged_picture() -> None:
+    assert "Size: 128x96, Hires upscale: 2, " in parameters_text(replace(REQUEST, upscale=2), 42)
 
 
 @pytest.mark.parametrize("text", ["a dog", "un niño y su perro", "犬 🐕"])

@@ -43,7 +43,9 @@ def test_the_test_list_can_be_left_to_the_evaluation(cats: Path) -> None:
 def test_a_base_may_be_pretrained_on_cats(cats: Path) -> None:
     small = UNetConfig(stages=(StageConfig(32, 1),))
     config = PretrainConfig(dataset=cats, exclude_breeds=("siamés",), resolution=32, unet=small)
-    photos = load_photos(config)
+    photos = load_photos(
+        config.dataset, config.resolution, config.exclude_breeds, config.held_out, config.seed
+    )
     assert photos.shown.word == "cat"
     assert {name for name, _, _ in photos.kinds} == {"Bengal", "cat"}
     texts = base_captions("Siamese", "siamés", "portrait", shown=photos.shown)

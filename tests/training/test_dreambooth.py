@@ -12,7 +12,7 @@ import training
 from models.catalog import Catalog
 from models.errors import InvalidModel
 from models.pipeline import load_pipeline
-from tests.tiny import tiny_manifest, tiny_pipeline
+from tests.tiny import add_upscaler, tiny_manifest, tiny_pipeline
 from training.config import ConfigError, build, read_toml
 from training.dreambooth import DreamBoothConfig, dreambooth
 from training.prior import class_latents
@@ -60,7 +60,9 @@ def test_a_full_run_publishes_a_whole_checkpoint(
     run: DreamBoothConfig, catalog: Catalog, tmp_path: Path
 ) -> None:
     full = replace(run, method="full", train_text_encoder=True, prior_loss_weight=0.0)
+    add_upscaler(catalog)
     folder = dreambooth(full, catalog, tmp_path / "work")
+    assert (folder / "upscaler" / "config.json").exists()
     assert catalog.get("rexy").manifest.kind == "checkpoint"
     assert (folder / "text_encoder" / "model.safetensors").exists()
     assert draw(catalog, "rexy") != draw(catalog, "tiny")

@@ -20,12 +20,19 @@ from training.pretrain import (
     recipe_path,
 )
 from training.text import TextConfig
+from training.upscaler import UpscalerConfig
 
 SHARES = {"portrait": 0.75, "box": 0.25}
 
 
 def one_crop(photos: Photos) -> bool:
     return len({crop for _, _, crop in photos.kinds}) == 1
+
+
+def photos_of(recipe: PretrainConfig) -> Photos:
+    return load_photos(
+        recipe.dataset, recipe.resolution, recipe.exclude_breeds, recipe.held_out, recipe.seed
+    )
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ def test_a_recipe_ends_as_a_base_that_plain_diffusers_loads(
     manifest = Catalog([tmp_path / "models"]).get("tiny-base").manifest
     assert manifest.breeds == ["beagle", "pug"]
     assert manifest.training["config"]["unet"]["stages"][1]["resolution"] == 64
-    assert manifest.training["data_fingerprint"] == load_photos(recipe).fingerprint
+    assert manifest.training["data_fingerprint"] == photos_of(recipe).fingerprint
     pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("un perro beagle", num_inference_steps=2).images[0]
@@ -119,7 +126,7 @@ def test_a_killed_u_net_goes_on_as_if_never_stopped(
 
 
 def test_all_crops_of_a_photo_are_on_one_side(recipe: PretrainConfig) -> None:
-    photos = load_photos(recipe)
+    photos = photos_of(recipe)
     assert len(photos.training) + len(photos.held_out) == len(photos.pictures) == 12
     assert len(photos.held_out) == 2
     assert not set(photos.training.tolist()) & set(photos.held_out.tolist())
@@ -128,7 +135,7 @@ def test_all_crops_of_a_photo_are_on_one_side(recipe: PretrainConfig) -> None:
 def test_breeds_are_drawn_alike_and_faces_from_the_front_more_often(
     recipe: PretrainConfig,
 ) -> None:
-    photos = load_photos(recipe)
+    photos = photos_of(recipe)
     weights = draw_weights(photos, replace(recipe.unet, box_share=0.25, frontal_bias=6.0))
     correlation = mirror_correlation(photos.pictures)
     for kind in set(photos.kinds):
@@ -157,6 +164,7 @@ def test_each_stage_warms_up_and_falls_to_its_final_rate() -> None:
 
 def test_the_shipped_recipe_is_a_valid_one() -> None:
     assert build(PretrainConfig, read_toml(recipe_path())).name == "dogbooth-base"
+    assert build(UpscalerConfig, read_toml(recipe_path("upscaler"))).base == "dogbooth-base"
 
 
 def test_a_missing_dataset_is_one_clear_line(recipe: PretrainConfig, tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from training.evaluation.setting import Bench, Findings, judge_drawn, rates
 def evaluate_animal(bench: Bench) -> Findings:
     """Draw the animal and its class, after training and before; judge it beside real photos.
 
-    Similarity is to the photos of `config.photos`, which training did not see, or to those of the
-    dataset where there are none.
+    Similarity is to the photos of `config.photos`, which training should not have seen, or to those
+    of the dataset where there are none.
     """
     animal = animal_of(bench.manifest)
     training, held_out = read_both(bench, animal)
@@ -47,7 +47,10 @@ def evaluate_animal(bench: Bench) -> Findings:
     sets = judged_sets(bench, animal, judged, real, real_judged)
     record: dict[str, Any] = {
         "animal": {"name": animal.name, "class": animal.class_word},
-        "real_photos": {"photos": len(real.photo.unique()), "seen_in_training": held_out is None},
+        "real_photos": {
+            "photos": len(real.photo.unique()),
+            "seen_in_training": saw_photos(training, held_out),
+        },
         "sets": sets,
         "class": class_record(bench.class_prompt(animal.class_word), judged, real_judged.features),
         **protocol,
@@ -119,6 +122,14 @@ def read_both(bench: Bench, animal: Animal) -> tuple[RealPhotos | None, RealPhot
         if bench.dataset is None:
             return None, held_out
     return read_photos(needed_dataset(bench.dataset), resolution), held_out
+
+
+def saw_photos(training: RealPhotos | None, held_out: RealPhotos | None) -> bool | None:
+    """Whether the model was trained on the photos that it is judged beside; None: nobody knows,
+    as the photos of its training are not at hand."""
+    if held_out is None:
+        return True
+    return None if training is None else False
 
 
 def class_record(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from data.classes import judged_classes
+from models.admission import largest_upscale
 from models.manifest import Manifest
 from training.config import ConfigError
 from training.evaluation.card import RATE_LABELS, main_rate
@@ -149,7 +150,8 @@ def spread(rows: Tensor, count: int) -> Tensor:
 def draw(bench: Bench, own: list[Case], others: list[Case]) -> dict[str, Drawn]:
     """The model's pictures (`drawn`, `spanish`), and its base's (`before`) where there is one.
 
-    `drawn` and `before` show the model's own breeds first, then its base's other breeds.
+    `drawn` and `before` show the model's own breeds first, then its base's other breeds. A base
+    with an upscaler draws once more by it (`upscaled`), from the same latents as `drawn`.
     """
     name, everything = bench.manifest.name, [case.prompt for case in own + others]
     orders = {
@@ -158,7 +160,11 @@ def draw(bench: Bench, own: list[Case], others: list[Case]) -> dict[str, Drawn]:
     }
     if bench.base is not None:
         orders["before"] = (bench.base.name, everything)
-    return {kind: _draw(bench, *order, kind) for kind, order in orders.items()}
+    found = {kind: _draw(bench, *order, kind) for kind, order in orders.items()}
+    upscale = largest_upscale(bench.catalog.get(name), bench.catalog)
+    if bench.base is None and upscale > 1:
+        found["upscaled"] = _draw(bench, *orders["drawn"], "upscaled", upscale)
+    return found
 
 
 def draw_class(bench: Bench, prompt: str) -> dict[str, Drawn]:
@@ -169,8 +175,8 @@ def draw_class(bench: Bench, prompt: str) -> dict[str, Drawn]:
     return {kind: _draw(bench, name, [prompt], f"class, {kind}") for kind, name in names.items()}
 
 
-def _draw(bench: Bench, model: str, prompts: Sequence[str], label: str) -> Drawn:
-    pictures = bench.drawer.draw(model, prompts, label)
+def _draw(bench: Bench, model: str, prompts: Sequence[str], label: str, upscale: int = 1) -> Drawn:
+    pictures = bench.drawer.draw(model, prompts, label, upscale=upscale)
     return Drawn(pictures, judge_drawn(bench, pictures, label))
 
 

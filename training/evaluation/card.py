@@ -13,6 +13,7 @@ WEAK = 0.5
 
 LABELS = {
     "drawn": "drawn, English prompts",
+    "upscaled": "drawn, by the upscaler",
     "spanish": "drawn, Spanish prompts",
     "class": "drawn, class prompt",
     "before": "base, before training",
@@ -184,6 +185,13 @@ def _breed_tables(record: Mapping[str, Any]) -> list[str]:
     return text
 
 
+SEEN = {
+    True: "which it was trained on",
+    False: "not seen in training",
+    None: "which it may have been trained on",
+}
+
+
 def _animal_tables(record: Mapping[str, Any]) -> list[str]:
     columns = ("", "similarity", f"a {record['animal']['class']}", "diversity")
     rows = [
@@ -196,7 +204,7 @@ def _animal_tables(record: Mapping[str, Any]) -> list[str]:
         for kind, found in in_order(record["sets"])
     ]
     real, class_ = record["real_photos"], record["class"]
-    seen = "which it was trained on" if real["seen_in_training"] else "not seen in training"
+    seen = SEEN[real["seen_in_training"]]
     text = [
         _table(columns, rows),
         f"Similarity is the mean cosine, in the judge's features, with {real['photos']} photos of "

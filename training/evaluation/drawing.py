@@ -37,7 +37,12 @@ class Drawer:
         self._engine.close(timeout=0)
 
     def draw(
-        self, model: str, prompts: Sequence[str], label: str, seeds: int | None = None
+        self,
+        model: str,
+        prompts: Sequence[str],
+        label: str,
+        seeds: int | None = None,
+        upscale: int = 1,
     ) -> Tensor:
         """Bytes `[len(prompts), S, 3, H, W]` by the first `seeds` of the seeds, or by all.
 
@@ -45,7 +50,8 @@ class Drawer:
         """
         chosen = self._seeds[:seeds]
         handles = [
-            self._engine.submit(GenerationRequest(prompt, chosen, model)) for prompt in prompts
+            self._engine.submit(GenerationRequest(prompt, chosen, model, upscale=upscale))
+            for prompt in prompts
         ]
         bar = tqdm(handles, desc=label, unit="prompt")
         return torch.stack(

@@ -130,7 +130,7 @@ def main_figures(record: dict[str, Any]) -> dict[str, Any]:
         "seeds": record["settings"]["seeds"],
         "evaluated": record["evaluated"],
     }
-    for kind in ("drawn", "spanish", "before", "drawn_before", "reconstructed", "real"):
+    for kind in ("drawn", "upscaled", "spanish", "before", "drawn_before", "reconstructed", "real"):
         if kind in record.get("sets", {}):
             figures[kind] = record["sets"][kind]
     figures |= record.get("beside_ceilings", {})

@@ -1,11 +1,14 @@
 """Drawing with the page: from a sentence to a picture, and again."""
 
 import re
+from pathlib import Path
 
 import httpx
 from playwright.sync_api import FilePayload, Page, expect
 
+from models.catalog import Catalog
 from tests.api.page.conftest import OpenPage, draw, drop, photos
+from tests.tiny import add_upscaler, publish_base
 
 
 def preview(page: Page) -> str:
@@ -101,6 +104,33 @@ def test_again_with_these_draws_the_same_picture(
     first, second = httpx.get(f"{service}/generations").json()["generations"]
     assert first["answer"]["parameters"] == second["answer"]["parameters"]
     assert first["answer"]["images"][0]["id"] == second["answer"]["images"][0]["id"]
+
+
+def test_a_model_with_an_upscaler_offers_larger_pictures(
+    open_page: OpenPage, home: Path, empty_album: None
+) -> None:
+    catalog = Catalog([home / "models"])
+    publish_base(catalog, "large")
+    add_upscaler(catalog, "large")
+    page = open_page()
+    page.locator("#draw-form details.settings summary").click()
+    page.get_by_role("radio", name=re.compile("rex")).check()
+    expect(page.get_by_label("Enlarged")).to_be_hidden()
+    page.get_by_role("radio", name=re.compile("large")).check()
+    page.get_by_label("Enlarged").select_option("2 ×")
+    draw(page, "a photo of a beagle", seed=7)
+    picture = page.locator("#prints img")
+    expect(picture).to_have_js_property("naturalWidth", 64)
+    page.get_by_role("radio", name=re.compile("rex")).check()
+    page.get_by_role("button", name="Draw it").click()
+    expect(page.locator("#album li")).to_have_count(2)
+    expect(picture).to_have_js_property("naturalWidth", 32)
+    page.locator("#album button").last.click()
+    dialog = page.get_by_role("dialog", name="a photo of a beagle")
+    expect(dialog.locator("dl")).to_contain_text("64 × 64")
+    dialog.get_by_role("button", name="Again with these").click()
+    expect(page.get_by_label("Enlarged")).to_have_value("2")
+    catalog.remove("large")
 
 
 def test_a_picture_is_removed_after_a_second_thought(

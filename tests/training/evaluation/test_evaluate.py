@@ -143,6 +143,15 @@ def test_an_animal_is_judged_beside_photos_of_its_own(
     assert (folder / "neighbours.jpg").is_file()
 
 
+def test_an_evaluation_without_the_photos_of_the_training_does_not_claim_to_know_them(
+    home: Path, photos: Path, tmp_path: Path
+) -> None:
+    command = ["evaluate", "fido", "--photos", str(photos), "--seeds", str(SEEDS)]
+    assert main([*command, "--output", str(tmp_path)]) == 0
+    assert read(tmp_path)["real_photos"] == {"photos": 4, "seen_in_training": None}
+    assert "may have been trained on" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_drawn_training_photo_is_found_and_shown_first(listed_breeds: Path) -> None:
     judge = Judge()
     photos = read_photos(listed_breeds, 32)

@@ -75,6 +75,11 @@ def _what_it_draws(manifest: Manifest) -> str:
         lines.append(f"Breeds: {', '.join(sorted(manifest.breeds, key=str.casefold))}.")
     elif manifest.instance_prompts:
         lines.append(f"Write: {', '.join(f'`{p}`' for p in manifest.instance_prompts)}.")
+    if "upscaler" in manifest.training:
+        lines.append(
+            "Its folder `upscaler` holds a decoder for twice the side: `upscale` in a request; in "
+            "plain diffusers, the pipeline's `vae`."
+        )
     lines.append(
         f"Defaults: {manifest.default_steps} steps of {manifest.default_scheduler}, guidance "
         f"{manifest.default_guidance_scale:g}."

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from models.catalog import Catalog, CatalogEntry
 from models.errors import InvalidModel, InvalidRequest, ModelNotFound
+from models.manifest import UPSCALER_FOLDER
 from models.prompt_weights import parse_weights
 from models.requests import GenerationRequest, Limits, ResolvedRequest
 from models.schedulers import check_scheduler
-from models.upscaler import UPSCALER_FOLDER
 
 T = TypeVar("T")
 

@@ -12,6 +12,7 @@ from models.errors import InvalidModel
 MANIFEST_FILE = "manifest.json"
 PIPELINE_FILE = "model_index.json"
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+UPSCALER_FOLDER = "upscaler"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 Kind = Literal["base", "checkpoint", "adapter"]

@@ -10,8 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from models.errors import InvalidModel, first_line
-
-UPSCALER_FOLDER = "upscaler"
+from models.manifest import UPSCALER_FOLDER
 
 
 def copy_upscaler(base: Path, target: Path) -> None:

@@ -17,8 +17,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from models.catalog import Catalog
-from models.manifest import Manifest
-from models.upscaler import UPSCALER_FOLDER
+from models.manifest import UPSCALER_FOLDER, Manifest
 from training.upscaler import with_another_stage
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

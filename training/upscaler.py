@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from models.catalog import Catalog
-from models.manifest import MANIFEST_FILE
-from models.upscaler import UPSCALER_FOLDER
+from models.manifest import MANIFEST_FILE, UPSCALER_FOLDER
 from training.autoencoder import warm_cosine
 from training.config import ConfigError, check_least, check_share, plain
 from training.pass_through import carry

@@ -64,7 +64,7 @@ def address(guarded: tuple[str, str]) -> str:
     return address
 
 
-AT_MOST = {"steps": 3, "n": 2, "batch_size": 2, "n_iter": 2}
+AT_MOST = {"steps": 3, "n": 2, "batch_size": 2, "n_iter": 2, "upscale": 1}
 """More is refused by the service's own limits, or takes long."""
 INSTEAD = {
     "width": 32,
@@ -72,13 +72,14 @@ INSTEAD = {
     "size": "32x48",
     "init_image": EXAMPLE_PICTURE,
     "init_images": [EXAMPLE_BASE64],
+    "enable_hr": False,
     "strength": 1.0,
     "denoising_strength": 1.0,
     "sampler_name": "Euler a",
     "sampler_index": "DDIM",
 }
-"""The schema allows sizes that this model cannot draw, strengths that leave no step to take, and
-strings that are no pictures or no names."""
+"""The schema allows sizes that this model cannot draw or enlarge to, strengths that leave no step,
+and strings that are no pictures or no names."""
 
 STRENGTHS = {
     "/generate": "strength",

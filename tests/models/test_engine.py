@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from models.catalog import Catalog
 from models.engine import LocalEngine
 from models.errors import EngineClosed, GenerationCancelled, GenerationFailed, QueueFull
-from models.manifest import ADAPTER_FILE
+from models.manifest import ADAPTER_FILE, UPSCALER_FOLDER
 from models.pipeline import load_pipeline
 from models.requests import (
     Cancelled,
@@ -29,7 +29,6 @@ from models.requests import (
     Step,
 )
 from models.sample import Sample
-from models.upscaler import UPSCALER_FOLDER
 from tests.tiny import add_upscaler, publish_base
 
 WAIT = 60.0

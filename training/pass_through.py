@@ -18,7 +18,20 @@ def pass_thumbnails(vae: AutoencoderKL) -> None:
     """
     colours = torch.eye(3)
     both = torch.cat([colours, -colours])
-    for module in vae.modules():
+    pass_blocks(vae)
+    carry(vae.encoder.conv_in, both)
+    carry(vae.encoder.conv_out, both.T)
+    carry(vae.quant_conv, torch.eye(2 * vae.config.latent_channels))
+    carry(vae.post_quant_conv, torch.eye(vae.config.latent_channels))
+    carry(vae.decoder.conv_in, both)
+    carry(vae.decoder.conv_out, both.T)
+
+
+@torch.no_grad()
+def pass_blocks(part: nn.Module) -> None:
+    """Let the blocks in `part` of an autoencoder hand on what they get: residual branches at zero,
+    resampling as means and repetition, the first six channels where the width changes."""
+    for module in part.modules():
         if isinstance(module, ResnetBlock2D):
             nn.init.zeros_(module.conv2.weight)
             nn.init.zeros_(module.conv2.bias)
@@ -28,12 +41,6 @@ def pass_thumbnails(vae: AutoencoderKL) -> None:
             carry(module.conv, torch.eye(module.channels), mean=True)
         elif isinstance(module, Upsample2D):
             carry(module.conv, torch.eye(module.channels))
-    carry(vae.encoder.conv_in, both)
-    carry(vae.encoder.conv_out, both.T)
-    carry(vae.quant_conv, torch.eye(2 * vae.config.latent_channels))
-    carry(vae.post_quant_conv, torch.eye(vae.config.latent_channels))
-    carry(vae.decoder.conv_in, both)
-    carry(vae.decoder.conv_out, both.T)
 
 
 def carry(convolution: nn.Conv2d, weights: Tensor, mean: bool = False) -> None:

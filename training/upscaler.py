@@ -9,9 +9,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from diffusers.models.downsampling import Downsample2D
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -20,7 +17,7 @@ from models.catalog import Catalog
 from models.manifest import MANIFEST_FILE, UPSCALER_FOLDER
 from training.autoencoder import warm_cosine
 from training.config import ConfigError, check_least, check_share, plain
-from training.pass_through import carry
+from training.pass_through import pass_blocks
 from training.pictures import draw_crops
 from training.polish import PolishConfig, encoder_of, polish
 from training.pretrain import centre_crops, load_photos
@@ -155,7 +152,7 @@ def with_another_stage(vae: AutoencoderKL) -> AutoencoderKL:
         block_out_channels=(channels[0], *channels),
         down_block_types=("DownEncoderBlock2D",) * (len(channels) + 1),
         up_block_types=("UpDecoderBlock2D",) * (len(channels) + 1),
-        sample_size=2 * config["sample_size"],
+        sample_size=SHRINK * config["sample_size"],
     )
     state = {
         key: value
@@ -169,13 +166,6 @@ def with_another_stage(vae: AutoencoderKL) -> AutoencoderKL:
         getattr(larger.encoder, name).load_state_dict(getattr(vae.encoder, name).state_dict())
     added = [larger.encoder.down_blocks[0], larger.decoder.up_blocks[-1]]
     for block in (*added, larger.decoder.up_blocks[-2].upsamplers):
-        for module in block.modules():
-            if isinstance(module, ResnetBlock2D):
-                nn.init.zeros_(module.conv2.weight)
-                nn.init.zeros_(module.conv2.bias)
-            elif isinstance(module, Downsample2D):
-                carry(module.conv, torch.eye(module.channels), mean=True)
-            elif isinstance(module, Upsample2D):
-                carry(module.conv, torch.eye(module.channels))
+        pass_blocks(block)
     larger.encoder.conv_in.load_state_dict(vae.encoder.conv_in.state_dict())
     return larger

@@ -1,6 +1,8 @@
 """Opens the database: SQLite under the home folder, or PostgreSQL where one is named."""
 
 import logging
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,8 +116,8 @@ def _sqlite(url: URL) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
+        _use_wal(connection)
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
@@ -124,6 +126,25 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Waits for other processes: SQLite's own timeout does not cover a change of the journal.
+
+    The change reads first and then asks for the write lock; to wait while reading could be a
+    deadlock, so that SQLite refuses at once where two processes open a new file together.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            primary = error.sqlite_errorcode & 0xFF
+            if primary != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _postgresql(url: URL) -> Engine:

@@ -1,5 +1,6 @@
 """The database itself: its schema, its migrations, what it refuses, one service at a time."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -76,6 +77,19 @@ def test_processes_that_start_at_once_migrate_once(database_url: str, tmp_path: 
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_it_waits_where_another_process_writes_with_the_old_journal(tmp_path: Path) -> None:
+    """SQLite's own timeout does not cover a change of the journal: it would fail at once."""
+    writer = sqlite3.connect(
+        tmp_path / "dogbooth.db", isolation_level=None, check_same_thread=False
+    )
+    writer.execute("CREATE TABLE other (id)")
+    writer.execute("BEGIN IMMEDIATE")
+    leave = threading.Timer(0.3, writer.close)
+    leave.start()
+    open_database(None, tmp_path).close()
+    leave.join()
 
 
 def test_a_database_of_a_newer_version_is_refused(database: Database, tmp_path: Path) -> None:

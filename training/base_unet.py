@@ -92,7 +92,10 @@ def build_unet(
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule, with velocity as the target (arXiv 2202.00512)."""
+    """Stable Diffusion's noise schedule, with velocity as the target (arXiv 2202.00512).
+
+    Pictures begin at its last timestep, as pure noise does (Lin et al. 2023, arXiv 2305.08891).
+    """
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -101,6 +104,7 @@ def build_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
+        timestep_spacing="trailing",
     )
 
 

@@ -99,7 +99,7 @@ def estimate(config: DreamBoothConfig, catalog: Catalog) -> str:
     Activations are those of a pass over fake tensors, which have shapes and no memory; the time is
     that of two real steps, which are taken only where the sum fits. No class picture is drawn.
     """
-    undrawn = "none" if config.prior in ("generated", "photos") else config.prior
+    undrawn = "none" if config.prior in ("generated", "breeds", "photos") else config.prior
     bare = replace(
         config,
         prior=undrawn,
@@ -140,7 +140,7 @@ def memory_by_part(config: DreamBoothConfig, run: Run, step: Step, batch: Batch)
     """Bytes of each part of a step, at the size of its micro-batch."""
     trained = sum(p.numel() for p in run.weights.parameters)
     models = list(run.weights.models)
-    if config.method == "full" and config.has_prior and config.prior == "prediction":
+    if config.method == "full" and config.asks_base:
         with run.weights.base_unet() as frozen:
             models.append(frozen)
     held = [p for model in models for p in model.parameters()]

@@ -1,6 +1,7 @@
 """From photos and a base to what the steps draw from: latents and prompt embeddings, once each."""
 
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from training.dreambooth_config import DreamBoothConfig
 from training.material import Batch, Draws, Examples, crop_latents, encode, text_table
 from training.prior import class_latents, class_photos
 from training.step import Texts
-from training.subjects import Subjects
+from training.subjects import Subjects, read_others
 from training.validation import ROWS, validation_batch
 
 
@@ -55,14 +56,19 @@ def gather(
     learned = (~held_out).nonzero().flatten()
     checked = held_out.nonzero().flatten() if held_out.any() else learned
     class_prompts = list(config.class_prompts or [class_prompt_of(config.base, catalog, subjects)])
+    others = None
+    if config.has_prior and config.prior == "breeds":
+        others = read_others(config, subjects)
     table = text_table(
         *subjects.prompts,
+        *(others.prompts if others else ()),
         *(texts for bucket in subjects.buckets for texts in bucket.prompts),
         subjects.instance_prompts,
         class_prompts,
         [""],
     )
-    shaped = Shaped(config, pipeline, table, class_prompts, accelerator.mixed_precision, cache)
+    precision = accelerator.mixed_precision
+    shaped = Shaped(config, pipeline, table, class_prompts, others, precision, cache)
     share = config.class_images / (len(subjects.pictures) + sum(map(len, subjects.buckets)))
     with accelerator.autocast():
         instance, prior = shaped(
@@ -148,6 +154,8 @@ class Shaped:
     pipeline: StableDiffusionPipeline
     table: dict[str, int]
     class_prompts: list[str]
+    others: Subjects | None
+    """Whom `prior = "breeds"` shows."""
     precision: str
     cache: Path
 
@@ -165,25 +173,46 @@ class Shaped:
             "precision": self.precision,
             "size": size,
         }
-        latents, rows = self._crops(pictures, size, encoded_by)
+        crops = self.config.crops_per_photo
+        latents, rows = self._crops(pictures, size, crops, encoded_by)
         texts = [[self.table[text] for text in prompts[row]] for row in rows.tolist()]
         instance = Examples(latents, texts, weights[rows])
+        class_rows = [self.table[prompt] for prompt in self.class_prompts]
+        if self.others is not None:
+            return instance, self._others(self.others, size, class_rows, encoded_by)
         of_class = self._class(size, class_images, encoded_by)
         if of_class is None:
             return instance, None
-        class_rows = [self.table[prompt] for prompt in self.class_prompts]
         texts = [[class_rows[row % len(class_rows)]] for row in range(len(of_class))]
         return instance, Examples(of_class, texts, torch.ones(len(of_class)))
 
+    def _others(
+        self,
+        others: Subjects,
+        size: tuple[int, int],
+        class_rows: list[int],
+        encoded_by: dict[str, Any],
+    ) -> Examples:
+        """One crop of each photo, by its own captions, the class prompts in turn, or none."""
+        latents, rows = self._crops(others.pictures, size, 1, encoded_by)
+        texts = []
+        for prompts in others.prompts:
+            count = len(prompts)
+            own = [self.table[text] for text in prompts]
+            empty = [self.table[""]] * (count // 2)
+            texts.append(own + list(islice(cycle(class_rows), count)) + empty)
+        weights = others.draw_weights(self.config.frontal_bias)
+        return Examples(latents, [texts[row] for row in rows.tolist()], weights[rows])
+
     def _crops(
-        self, pictures: Tensor, size: tuple[int, int], encoded_by: dict[str, Any]
+        self, pictures: Tensor, size: tuple[int, int], crops: int, encoded_by: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
         config = self.config
-        settings = {"crops": config.crops_per_photo, "flips": config.flips, "seed": config.seed}
+        settings = {"crops": crops, "flips": config.flips, "seed": config.seed}
 
         def make() -> dict[str, Tensor]:
             latents, rows = crop_latents(
-                self.pipeline, pictures, size, config.crops_per_photo, config.flips, config.seed
+                self.pipeline, pictures, size, crops, config.flips, config.seed
             )
             return {"latents": latents, "rows": rows}
 

@@ -19,7 +19,12 @@ from training.gathering import Gathered, gather
 from training.inversion import add_tokens
 from training.optimizers import make_optimizer, make_schedule, usual_rate
 from training.step import Step
-from training.subjects import Subjects, read_subjects, warn_of_split_names
+from training.subjects import (
+    Subjects,
+    read_subjects,
+    say_what_was_dropped,
+    warn_of_split_names,
+)
 from training.weights import Parked, Weights, loading_dtype
 
 NOT_OF_THE_RUN = ("description", "replace", "checkpoint_every", "checkpoints_kept")
@@ -74,6 +79,7 @@ def prepare(
     Raises ConfigError or ModelsError for what a user can mend.
     """
     subjects = read_subjects(config.dataset, config.breeds, config.split)
+    say_what_was_dropped(config.dataset)
     device = choose_device(config.device)
     precision = choose_precision(config.mixed_precision, device)
     accelerator = Accelerator(

@@ -62,7 +62,7 @@ class PretrainConfig:
     crops_per_photo: int = 2
     """Random crops cached as latents, each also flipped."""
     default_steps: int = 25
-    default_guidance_scale: float = 4.0
+    default_guidance_scale: float = 5.0
     class_prompt: str = "a photo of a dog"
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     polish: PolishConfig = field(default_factory=PolishConfig)

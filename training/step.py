@@ -56,7 +56,7 @@ class Step:
                 embeddings = self.texts.of(self.weights, part.texts)
                 noisy = self.scheduler.add_noise(part.latents, part.noise, part.timesteps)
                 target = target_of(self.scheduler, part.latents, part.noise, part.timesteps)
-                if config.has_prior and config.prior == "prediction":
+                if config.asks_base:
                     target = self._with_base_prediction(part, noisy, target)
                 predicted = self.weights.unet(noisy, part.timesteps, embeddings).sample
                 weights = min_snr_weights(self.scheduler, part.timesteps, config.snr_gamma)

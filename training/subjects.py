@@ -13,6 +13,7 @@ from data.captions import instance_captions
 from data.classes import class_in_report, holds_kinds
 from training.captioning import training_captions
 from training.config import ConfigError
+from training.dreambooth_config import DreamBoothConfig
 from training.pictures import frontal_weights
 from training.prepared import names_meant, pictures_of, read_prepared
 from training.report import say
@@ -78,10 +79,13 @@ class Subjects:
         return frontal_weights(self.pictures, self.subject_rows, frontal_bias)
 
 
-def read_subjects(folder: Path, breeds: Sequence[str] = (), split: str = "all") -> Subjects:
+def read_subjects(
+    folder: Path, breeds: Sequence[str] = (), split: str = "all", setting: str = "breeds"
+) -> Subjects:
     """Read a prepared dataset, of these breeds only; `split` "train" leaves out its test list.
 
-    Raises ConfigError where `folder` holds none, lacks a breed, or has a subject of one photo.
+    Raises ConfigError where `folder` holds none, lacks a breed of the `setting`, or has a subject
+    of one photo.
     """
     rows, report = read_prepared(folder)
     if split == "train":
@@ -90,10 +94,7 @@ def read_subjects(folder: Path, breeds: Sequence[str] = (), split: str = "all") 
         wanted = names_meant(rows, breeds)
         rows = rows.select([i for i, breed in enumerate(rows["breed"]) if breed in wanted])
         if missing := wanted - set(rows["breed"]):
-            raise ConfigError(f"breeds: the dataset has no {', '.join(sorted(missing))}")
-    if dropped := report["totals"]["reasons"]:
-        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        say(f"photos that cannot be used: {counts} (report.json names them)")
+            raise ConfigError(f"{setting}: the dataset has no {', '.join(sorted(missing))}")
     shown, are_kinds = class_in_report(report), holds_kinds(report)
     kinds = list(zip(rows["synset"], rows["breed"], rows["breed_es"], rows["crop"], strict=True))
 
@@ -144,6 +145,30 @@ def read_subjects(folder: Path, breeds: Sequence[str] = (), split: str = "all") 
             for _, chosen in sorted(shapes.items())
         ],
     )
+
+
+def read_others(config: DreamBoothConfig, subjects: Subjects) -> Subjects:
+    """The breeds of `prior = "breeds"`: those that the run names, or all that it does not learn.
+
+    Raises ConfigError where there is none, or where one is learned itself.
+    """
+    if subjects.buckets:
+        raise ConfigError("prior: 'breeds' takes square crops only, and the dataset has buckets")
+    rows, _ = read_prepared(config.dataset)
+    wanted = names_meant(rows, config.class_breeds) or set(rows["breed"]) - set(subjects.names)
+    if not wanted:
+        raise ConfigError("prior: 'breeds' needs a dataset with breeds that are not learned")
+    if learned := wanted & set(subjects.names):
+        raise ConfigError(f"class_breeds: {', '.join(sorted(learned))} is to be learned itself")
+    return read_subjects(config.dataset, sorted(wanted), config.split, "class_breeds")
+
+
+def say_what_was_dropped(folder: Path) -> None:
+    """Tell on stderr which photos the prepared dataset in `folder` left out."""
+    _, report = read_prepared(folder)
+    if dropped := report["totals"]["reasons"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        say(f"photos that cannot be used: {counts} (report.json names them)")
 
 
 def warn_of_split_names(subjects: Subjects, tokenizer: CLIPTokenizer) -> None:

@@ -70,7 +70,7 @@ class Weights:
         elif tokens is not None:
             self.tokens = NewTokens(pipeline.text_encoder, list(tokens), list(tokens.values()))
         else:
-            if config.has_prior and config.prior == "prediction":
+            if config.asks_base:
                 self._frozen = copy.deepcopy(self.unet).to(dtype=DTYPES[precision])
             for model in self.models:
                 model.requires_grad_(True)

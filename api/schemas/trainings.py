@@ -58,7 +58,7 @@ class TrainingSettings(StrictBody):
         None, description="Which layers a LoRA adapts.", examples=["attention+convolutions"]
     )
     dora: bool | None = Field(None, description="Weight-decomposed LoRA.", examples=[False])
-    prior: Literal["generated", "prediction", "none"] | None = Field(
+    prior: Literal["generated", "breeds", "prediction", "none"] | None = Field(
         None, description="What the class is held to.", examples=["generated"]
     )
     prior_loss_weight: float | None = Field(
@@ -72,6 +72,13 @@ class TrainingSettings(StrictBody):
     )
     class_images: int | None = Field(
         None, ge=1, le=1000, description="Drawn for the prior.", examples=[48]
+    )
+    class_breeds: list[Prompt] | None = Field(
+        None,
+        max_length=120,
+        description="With the prior `breeds`: breeds of the dataset whose photos hold the class; "
+        "without, all that are not learned.",
+        examples=[["pug", "beagle"]],
     )
     optimizer: Literal["adamw", "adamw8bit", "prodigy", "adafactor"] | None = Field(
         None, description="Prodigy wants a learning rate of 1.", examples=["adamw"]

@@ -67,3 +67,10 @@ def test_a_resolution_that_latents_of_buckets_do_not_divide_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="buckets need a multiple of 64"):
         prepare(config(shaped, resolution=56), catalog, tmp_path)
+
+
+def test_a_prior_of_other_breeds_takes_no_buckets(
+    shaped: Path, catalog: Catalog, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="prior: 'breeds' takes square crops only"):
+        prepare(config(shaped, prior="breeds"), catalog, tmp_path)

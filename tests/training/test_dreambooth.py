@@ -157,6 +157,7 @@ def test_a_shipped_recipe_is_read(recipe: str) -> None:
         ({"caption_dropout": 1.0}, r"caption_dropout: 1.0 is not in \[0, 1\)"),
         ({"ema_decay": 1.0}, "ema_decay: 1.0 is not between 0 and 1"),
         ({"dora": True, "method": "full"}, "dora: needs method = 'lora', not 'full'"),
+        ({"class_breeds": ("pug",)}, "class_breeds: needs prior = 'breeds', not 'generated'"),
         ({"method": "embedding", "train_text_encoder": True}, "keeps it frozen"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The step against the plain formula, the three priors, and memory that runs out."""
+"""The step against the plain formula, the priors, and memory that runs out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from training.config import ConfigError
 from training.dreambooth import dreambooth
 from training.dreambooth_config import DreamBoothConfig
 from training.errors import NothingLearned, OutOfMemory
+from training.estimate import estimate
 from training.gathering import class_prompt_of
 from training.optimizers import usual_rate
 from training.preparation import prepare
@@ -147,6 +148,65 @@ def test_real_photos_of_the_class_are_a_prior(
         prepare(replace(config, class_photos=tmp_path / "empty"), catalog, tmp_path)
     with pytest.raises(ConfigError, match="class_photos: needed with prior = 'photos'"):
         replace(config, class_photos=None)
+
+
+def test_photos_of_the_datasets_other_breeds_are_a_prior(
+    plain_run: DreamBoothConfig, catalog: Catalog, tmp_path: Path, two_breeds: Path
+) -> None:
+    """Pugs are learned; beagles stand beside them, by their name, as any dog, and unnamed."""
+    config = replace(
+        plain_run, method="lora", dataset=two_breeds, breeds=("pug",), prior="breeds", batch_size=4
+    )
+    run = prepare(config, catalog, tmp_path)
+    prior = run.gathered.draws.prior
+    assert prior is not None
+    assert prior.latents.shape == (12, 4, 4, 4), "six photos and their mirror images"
+    named = {row: text for text, row in run.gathered.texts.rows.items()}
+    texts = [[named[row] for row in rows] for rows in prior.texts]
+    for captions in texts:
+        of_any = [text for text in captions if text == "a photo of a dog"]
+        own = [text for text in captions if "beagle" in text]
+        assert len(own) == len(of_any) == 2 * captions.count("")
+        assert len(own) + len(of_any) + captions.count("") == len(captions)
+    assert not any(
+        "beagle" in named[row] for rows in run.gathered.draws.instance.texts for row in rows
+    )
+    also_named = prepare(replace(config, class_breeds=("Beagle",)), catalog, tmp_path)
+    assert also_named.gathered.draws.prior is not None
+    assert torch.equal(also_named.gathered.draws.prior.latents, prior.latents)
+
+    batch = run.gathered.draws(run.generator)
+    assert not torch.equal(batch.latents[:4], batch.latents[4:])
+    without = replace(run.step, config=replace(config, prior_loss_weight=1e-9))
+    untrained = run.step.gradients(batch, 4).item()
+    assert untrained == pytest.approx(without.gradients(batch, 4).item(), rel=1e-5)
+    for parameter in run.weights.parameters:
+        parameter.data.add_(0.05)
+    assert run.step.gradients(batch, 4).item() - without.gradients(batch, 4).item() > 1e-4
+    dreambooth(config, catalog, tmp_path)
+    assert catalog.get("fido").manifest.training["config"]["prior"] == "breeds"
+    assert "fits" in estimate(config, catalog)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_breeds": ("boxer",)}, "class_breeds: the dataset has no boxer"),
+        ({"class_breeds": ("pug", "beagle")}, "class_breeds: pug is to be learned itself"),
+        ({"breeds": ()}, "prior: 'breeds' needs a dataset with breeds that are not learned"),
+    ],
+)
+def test_other_breeds_that_cannot_be_a_prior_are_named(
+    plain_run: DreamBoothConfig,
+    catalog: Catalog,
+    tmp_path: Path,
+    two_breeds: Path,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    config = replace(plain_run, dataset=two_breeds, breeds=("pug",), prior="breeds")
+    with pytest.raises(ConfigError, match=message):
+        prepare(replace(config, **change), catalog, tmp_path)
 
 
 def test_out_of_memory_in_the_first_step_halves_the_micro_batch(

@@ -68,7 +68,9 @@ def test_plain_diffusers_draws_the_picture_of_the_service() -> None:
 
 def test_the_upscaler_in_plain_diffusers_draws_the_large_picture_of_the_service() -> None:
     folder = Catalog([embedded_folder()]).get("dogbooth-base").folder
-    request = GenerationRequest("a photo of a Samoyed", (5,), "dogbooth-base", steps=3)
+    request = GenerationRequest(
+        "a photo of a Samoyed", (5,), "dogbooth-base", steps=3, guidance_scale=4.0
+    )
     ours, small = draw(replace(request, upscale=2), request)
     upscaler = AutoencoderKL.from_pretrained(folder / "upscaler")
     pipeline = StableDiffusionPipeline.from_pretrained(folder, vae=upscaler)

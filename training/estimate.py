@@ -103,6 +103,7 @@ def estimate(config: DreamBoothConfig, catalog: Catalog) -> str:
     bare = replace(
         config,
         prior=undrawn,
+        class_breeds=(),
         validate_every=0,
         sample_images=0,
         crops_per_photo=1,

@@ -10,7 +10,7 @@ from data.selection import Settings
 from tests.tiny import tiny_tokenizer
 from training.config import ConfigError
 from training.report import Report
-from training.subjects import read_subjects, warn_of_split_names
+from training.subjects import read_subjects, say_what_was_dropped, warn_of_split_names
 from training.validation import Score, dvar, validation_batch
 
 
@@ -67,6 +67,7 @@ def test_photos_that_were_dropped_and_long_names_are_told(
     (folder / "broken.jpg").write_bytes(b"no photo")
     settings = Settings(crops=("whole",), resolution=36, min_side=8, dedup_distance=None)
     prepare_photos(folder, tmp_path / "out", "xzqvw", "dog", settings)
+    say_what_was_dropped(tmp_path / "out")
     warn_of_split_names(read_subjects(tmp_path / "out"), tiny_tokenizer())
     said = capsys.readouterr().err
     assert "photos that cannot be used: 1 not a picture" in said

@@ -17,9 +17,10 @@ def pack(unet: nn.Module) -> None:
 
     The outputs stay the same to the bit. torch lays a layer's weights out anew in each call, which
     takes longer than the product itself where a batch has few rows. What is packed is not kept
-    otherwise: `weight` is then NaN everywhere and tells shape, dtype and device only.
+    otherwise: `weight` is then NaN everywhere and tells shape, dtype and device only. A processor
+    for which oneDNN has no bf16 (x86 without AVX-512) computes without packing.
     """
-    if not in_bf16_on_cpu(unet) or not torch.backends.mkldnn.is_available():
+    if not in_bf16_on_cpu(unet) or not can_pack():
         return
     for layer in list(unet.modules()):
         if type(layer) is nn.Conv2d and layer.padding_mode == "zeros":
@@ -27,6 +28,13 @@ def pack(unet: nn.Module) -> None:
             cast(PackedConv2d, layer).packed = {}
         elif type(layer) is nn.Linear:
             layer.__class__ = PackedLinear
+
+
+def can_pack() -> bool:
+    """Whether oneDNN packs bf16 weights for this processor."""
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 class PackedLinear(nn.Linear):

@@ -23,7 +23,7 @@ from tests.ports import free_port
 
 KILLS = 20
 CLIENTS = 4
-SECONDS = 240.0
+SECONDS = 600.0
 """The whole test's bound."""
 AWAY = (httpx.TransportError, httpx.RemoteProtocolError)
 
@@ -108,15 +108,12 @@ def start(home: Path, database_url: str, port: int) -> ForkServerProcess:
     return process
 
 
-def wait_until_it_serves(process: ForkServerProcess, address: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.is_alive() and time.monotonic() < deadline, "the service does not start"
-        try:
-            if httpx.get(f"{address}/healthz", timeout=5).status_code == 200:
-                return
-        except AWAY:
-            time.sleep(0.05)
+def wait_until_it_draws(process: ForkServerProcess, clients: list[Client]) -> None:
+    """Return once a client has one answer more, however slow the machine is."""
+    deadline, before = time.monotonic() + 60, sum(len(client.answers) for client in clients)
+    while sum(len(client.answers) for client in clients) == before:
+        assert process.is_alive() and time.monotonic() < deadline, "the service draws nothing"
+        time.sleep(0.02)
 
 
 def test_a_service_that_is_killed_loses_nothing_and_doubles_nothing(
@@ -134,12 +131,12 @@ def test_a_service_that_is_killed_loses_nothing_and_doubles_nothing(
         for kill in range(KILLS):
             process = start(tmp_path, database_url, port)
             if kill % 4:  # every fourth is killed while it starts
-                wait_until_it_serves(process, address)
+                wait_until_it_draws(process, clients)
             time.sleep(dice.uniform(0, 1.5))
             process.kill()
             process.join()
         process = start(tmp_path, database_url, port)
-        wait_until_it_serves(process, address)
+        wait_until_it_draws(process, clients)
     finally:
         stop.set()
         for thread in threads:
@@ -149,7 +146,6 @@ def test_a_service_that_is_killed_loses_nothing_and_doubles_nothing(
 
     answers = {prompt: told for client in clients for prompt, told in client.answers.items()}
     failures = sum((client.failures for client in clients), Counter())
-    assert len(answers) >= KILLS, "hardly any load"
     assert set(failures) <= {"interrupted", "engine_closed"}, failures
     check_database(tmp_path, database_url, answers, set.union(*(c.accepted for c in clients)))
 

@@ -4,12 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.packing import PackedConv2d, PackedLinear, pack
+from models.packing import PackedConv2d, PackedLinear, can_pack, pack
 from tests.models.shapes import small_unet
-
-pytestmark = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
-)
 
 
 @torch.inference_mode()
@@ -17,7 +13,8 @@ def test_pictures_of_any_size_and_number_stay_the_same_to_the_bit() -> None:
     plain = small_unet(torch.bfloat16).to(memory_format=torch.channels_last)
     packed = deepcopy(plain)
     pack(packed)
-    assert {type(layer) for layer in packed.modules()} >= {PackedConv2d, PackedLinear}
+    kinds = {type(layer) for layer in packed.modules()} & {PackedConv2d, PackedLinear}
+    assert kinds == ({PackedConv2d, PackedLinear} if can_pack() else set())
     for rows, height, width in ((2, 8, 8), (5, 8, 8), (2, 16, 8), (1, 8, 16), (2, 8, 8)):
         latents = torch.randn(rows, 4, height, width, dtype=torch.bfloat16)
         latents = latents.contiguous(memory_format=torch.channels_last)
@@ -26,6 +23,7 @@ def test_pictures_of_any_size_and_number_stay_the_same_to_the_bit() -> None:
         assert torch.equal(packed(latents, times, text).sample, wanted), (rows, height, width)
 
 
+@pytest.mark.skipif(not can_pack(), reason="oneDNN packs no bf16 weights for this processor")
 @torch.inference_mode()
 def test_weights_are_kept_once() -> None:
     layer = nn.Linear(6, 4).to(torch.bfloat16)

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -20,7 +21,7 @@ from api.database.tables import TrainingRow
 from models.catalog import Catalog
 from tests.api.trained import ENDED, form
 from tests.ports import free_port
-from tests.test_killed import AWAY, Client, start, wait_until_it_serves
+from tests.test_killed import AWAY, Client, start
 
 KILLS = 20
 """Every other one hits the service, with whatever it runs; the rest hit a run."""
@@ -49,6 +50,17 @@ def kill_a_run(home: Path) -> bool:
             process.send_signal(signal.SIGKILL)
             return True
     return False
+
+
+def wait_until_it_serves(process: ForkServerProcess, address: str) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.is_alive() and time.monotonic() < deadline, "the service does not start"
+        try:
+            if httpx.get(f"{address}/healthz", timeout=5).status_code == 200:
+                return
+        except AWAY:
+            time.sleep(0.05)
 
 
 class Trainer(threading.Thread):

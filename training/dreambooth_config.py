@@ -108,6 +108,9 @@ class DreamBoothConfig:
     frontal_bias: float = 0.0
     """A photo is drawn exp(bias * c) times as often among its subject's, c being its correlation
     with its mirror image; the embedded base itself was trained with 6."""
+    box_share: float | None = None
+    """Share of a breed's draws that show the whole animal, where the dataset has heads too; the
+    embedded base was trained with 0.05. None takes as many as there are."""
     resolution: int | None = None
     """Side in pixels; None takes the base's."""
     mixed_precision: Precision = "auto"
@@ -139,6 +142,7 @@ class DreamBoothConfig:
         if not 0 <= self.caption_dropout < 1:
             raise ConfigError(f"caption_dropout: {self.caption_dropout} is not in [0, 1)")
         check_share(self, "ema_decay")
+        check_share(self, "box_share")
         if self.has_prior and self.prior == "generated" and self.class_images < 1:
             raise ConfigError(f"class_images: {self.class_images} is below 1")
         if self.has_prior and self.prior == "photos" and self.class_photos is None:

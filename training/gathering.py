@@ -75,7 +75,7 @@ def gather(
             subjects.pictures[learned],
             (resolution, resolution),
             [subjects.prompts[row] for row in learned.tolist()],
-            subjects.draw_weights(config.frontal_bias)[learned],
+            subjects.draw_weights(config.frontal_bias, config.box_share)[learned],
             config.class_images,
         )
         buckets = []
@@ -201,7 +201,7 @@ class Shaped:
             own = [self.table[text] for text in prompts]
             empty = [self.table[""]] * (count // 2)
             texts.append(own + list(islice(cycle(class_rows), count)) + empty)
-        weights = others.draw_weights(self.config.frontal_bias)
+        weights = others.draw_weights(self.config.frontal_bias, self.config.box_share)
         return Examples(latents, [texts[row] for row in rows.tolist()], weights[rows])
 
     def _crops(

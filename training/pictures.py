@@ -73,6 +73,20 @@ def frontal_weights(pictures: Tensor, groups: Tensor, bias: float) -> Tensor:
     return weights / totals[groups]
 
 
+def draw_weights(
+    pictures: Tensor, subjects: Tensor, whole: Tensor, bias: float, box_share: float
+) -> Tensor:
+    """How often each of bytes `[N, 3, S, S]` is drawn: subjects alike, their fronts more.
+
+    `subjects` `[N]` numbers them from 0. Where some are `whole` `[N]` animals and others heads,
+    each subject's whole ones take `box_share` of its draws.
+    """
+    weights = frontal_weights(pictures, 2 * subjects + whole, bias)
+    if whole.all() or not whole.any():
+        return weights
+    return weights * torch.where(whole, box_share, 1 - box_share)
+
+
 def mirror_correlation(pictures: Tensor, side: int = 36, reach: int = 3) -> Tensor:
     """Correlation `[N]` of bytes `[N, 3, S, S]` with their mirror images, in grey, `side` px small.
 

@@ -27,7 +27,7 @@ from training.base_unet import LatentSet, UNetConfig, build_unet, train_unet
 from training.captioning import CaptionTable, base_captions
 from training.checkpoints import load_state, save_pipeline, save_state
 from training.config import ConfigError, check_share, plain
-from training.pictures import frontal_weights, random_crops
+from training.pictures import draw_weights, random_crops
 from training.polish import PolishConfig, polish
 from training.prepared import names_meant, pictures_of, read_prepared
 from training.text import (
@@ -217,7 +217,7 @@ def make_latents(
             state[f"{side}_rows"] = rows.repeat(2 * config.crops_per_photo)
         save_state(path, state)
     vae.load_state_dict(state["vae"])
-    row_weights = draw_weights(photos, config.unet)
+    row_weights = weights_of(photos, config.unet)
 
     def latent_set(side: str, resolution: int) -> LatentSet:
         rows = state[f"{side}_rows"]
@@ -229,15 +229,12 @@ def make_latents(
     }
 
 
-def draw_weights(photos: Photos, config: UNetConfig) -> Tensor:
+def weights_of(photos: Photos, config: UNetConfig) -> Tensor:
     """How often each row `[N]` is drawn: breeds alike, heads and boxes by their shares."""
-    kinds = sorted(set(photos.kinds))
-    groups = torch.tensor([kinds.index(kind) for kind in photos.kinds])
-    weights = frontal_weights(photos.pictures, groups, config.frontal_bias)
-    if not {"portrait", "box"} <= {crop for _, _, crop in kinds}:
-        return weights
-    shares = [config.box_share if crop == "box" else 1 - config.box_share for _, _, crop in kinds]
-    return weights * torch.tensor(shares)[groups]
+    breeds = sorted({kind[:2] for kind in photos.kinds})
+    numbers = torch.tensor([breeds.index(kind[:2]) for kind in photos.kinds])
+    whole = torch.tensor([kind[2] != "portrait" for kind in photos.kinds])
+    return draw_weights(photos.pictures, numbers, whole, config.frontal_bias, config.box_share)
 
 
 def encode_crops(

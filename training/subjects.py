@@ -14,7 +14,7 @@ from data.classes import class_in_report, holds_kinds
 from training.captioning import training_captions
 from training.config import ConfigError
 from training.dreambooth_config import DreamBoothConfig
-from training.pictures import frontal_weights
+from training.pictures import draw_weights, frontal_weights
 from training.prepared import names_meant, pictures_of, read_prepared
 from training.report import say
 
@@ -49,6 +49,8 @@ class Subjects:
     """Which subject each row `[N]` shows, as an index into `instance_prompts`."""
     photo_rows: Tensor
     """Which photo each row `[N]` was cut from."""
+    whole_rows: Tensor
+    """Whether each row `[N]` shows more than a head."""
     prompts: list[list[str]]
     """All captions of each row; the first is a plain English one."""
     instance_prompts: list[str]
@@ -72,8 +74,12 @@ class Subjects:
                 chosen |= torch.isin(self.photo_rows, kept)
         return chosen
 
-    def draw_weights(self, frontal_bias: float) -> Tensor:
-        """How often each row `[N]` is drawn; with a bias, subjects alike, their fronts more."""
+    def draw_weights(self, frontal_bias: float, box_share: float | None) -> Tensor:
+        """How often each row `[N]` is drawn; with a bias or a share, subjects alike."""
+        if box_share is not None:
+            return draw_weights(
+                self.pictures, self.subject_rows, self.whole_rows, frontal_bias, box_share
+            )
         if frontal_bias == 0:
             return torch.ones(len(self.pictures))
         return frontal_weights(self.pictures, self.subject_rows, frontal_bias)
@@ -130,6 +136,7 @@ def read_subjects(
         pictures=pictures_of(rows.select(squares)),
         subject_rows=torch.tensor([subjects.index(kinds[row][:3]) for row in squares]),
         photo_rows=torch.tensor([numbers[photos[row]] for row in squares]),
+        whole_rows=torch.tensor([kinds[row][3] != "portrait" for row in squares]),
         prompts=[texts[kinds[row]] for row in squares],
         instance_prompts=[named(*subject)("whole")["en"][0] for subject in subjects],
         names=[name for _, name, _ in subjects],

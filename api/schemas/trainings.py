@@ -112,6 +112,13 @@ class TrainingSettings(StrictBody):
     frontal_bias: float | None = Field(
         None, ge=0, le=20, description="Draw faces from the front more often.", examples=[6.0]
     )
+    box_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of whole animals, where there are heads too.",
+        examples=[0.05],
+    )
     resolution: int | None = Field(
         None, ge=16, le=2048, description="Pixels; the base's own where unset.", examples=[128]
     )

@@ -14,10 +14,10 @@ from training.pictures import mirror_correlation
 from training.pretrain import (
     Photos,
     PretrainConfig,
-    draw_weights,
     load_photos,
     pretrain,
     recipe_path,
+    weights_of,
 )
 from training.text import TextConfig
 from training.upscaler import UpscalerConfig
@@ -136,7 +136,7 @@ def test_breeds_are_drawn_alike_and_faces_from_the_front_more_often(
     recipe: PretrainConfig,
 ) -> None:
     photos = photos_of(recipe)
-    weights = draw_weights(photos, replace(recipe.unet, box_share=0.25, frontal_bias=6.0))
+    weights = weights_of(photos, replace(recipe.unet, box_share=0.25, frontal_bias=6.0))
     correlation = mirror_correlation(photos.pictures)
     for kind in set(photos.kinds):
         rows = torch.tensor([each == kind for each in photos.kinds])
